@@ -1,0 +1,62 @@
+"""Ed25519 keys, by libsodium. The only file that imports PyNaCl.
+
+Every signature of the project goes through here, so that one rule decides everywhere: libsodium's strict one
+(RFC 8032 without cofactor; small-order public keys, non-canonical encodings and malleable S are rejected).
+Two verifiers with different rules would disagree about one log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair, randombytes
+from nacl.exceptions import CryptoError
+
+from tlog.errors import MalformedError, SignatureError
+
+PUBLIC_KEY_BYTES = 32
+SEED_BYTES = 32
+SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """Holds one Ed25519 seed, and signs with it."""
+
+    seed: bytes = field(repr=False)
+    public_key: bytes = field(init=False)
+    _secret_key: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.seed) != SEED_BYTES:
+            raise MalformedError(f"an Ed25519 seed has {SEED_BYTES} bytes, not {len(self.seed)}")
+        public_key, secret_key = crypto_sign_seed_keypair(self.seed)
+        object.__setattr__(self, "public_key", public_key)
+        object.__setattr__(self, "_secret_key", secret_key)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Draw a new key from the operating system's randomness."""
+        return cls(randombytes(SEED_BYTES))
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message, deterministically (RFC 8032 section 5.1.6); returns 64 bytes."""
+        signed: bytes = crypto_sign(message, self._secret_key)
+        return signed[:SIGNATURE_BYTES]
+
+
+def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> None:
+    """Verify one signature (RFC 8032 section 5.1.7, with libsodium's strict checks).
+
+    Raises SignatureError when it does not verify, or when a length is wrong.
+    """
+    if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        raise SignatureError(
+            f"an Ed25519 check takes a key of {PUBLIC_KEY_BYTES} and a signature of {SIGNATURE_BYTES} bytes, "
+            f"not {len(public_key)} and {len(signature)}"
+        )
+    try:
+        crypto_sign_open(signature + message, public_key)
+    except CryptoError as error:
+        raise SignatureError(f"the signature does not verify under public key {public_key.hex()}") from error
