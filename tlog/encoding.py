@@ -23,9 +23,9 @@ def parse_decimal(text: str, what: str, *, maximum: int = MAX_SIZE) -> int:
     """
     # The length check comes first: int() of a megabyte of digits takes quadratic time.
     if not text or len(text) > len(str(maximum)) or not text.isascii() or not text.isdigit():
-        raise MalformedError(f"{what} is {_shown(text)}, not a decimal number of at most {maximum}")
+        raise MalformedError(f"{what} is {shown(text)}, not a decimal number of at most {maximum}")
     if text[0] == "0" and text != "0":
-        raise MalformedError(f"{what} is {_shown(text)}: leading zeroes are not allowed")
+        raise MalformedError(f"{what} is {shown(text)}: leading zeroes are not allowed")
     value = int(text)
     if value > maximum:
         raise MalformedError(f"{what} is {value}, above the maximum of {maximum}")
@@ -40,9 +40,9 @@ def parse_base64(text: str, what: str, *, length: int | None = None) -> bytes:
     try:
         value = base64.b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
-        raise MalformedError(f"{what} is {_shown(text)}, not base64 ({error})") from error
+        raise MalformedError(f"{what} is {shown(text)}, not base64 ({error})") from error
     if format_base64(value) != text:
-        raise MalformedError(f"{what} is {_shown(text)}: base64, but not in its canonical spelling")
+        raise MalformedError(f"{what} is {shown(text)}: base64, but not in its canonical spelling")
     if length is not None and len(value) != length:
         raise MalformedError(f"{what} holds {len(value)} bytes where {length} are needed")
     return value
@@ -58,9 +58,9 @@ def parse_hex(text: str, what: str, *, length: int) -> bytes:
     try:
         value = bytes.fromhex(text)
     except ValueError as error:
-        raise MalformedError(f"{what} is {_shown(text)}, not hex") from error
+        raise MalformedError(f"{what} is {shown(text)}, not hex") from error
     if value.hex() != text or len(value) != length:
-        raise MalformedError(f"{what} is {_shown(text)}, not {2 * length} lower-case hex digits")
+        raise MalformedError(f"{what} is {shown(text)}, not {2 * length} lower-case hex digits")
     return value
 
 
@@ -70,6 +70,14 @@ def decode_utf8(data: bytes, what: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError(f"{what} is not UTF-8 at byte {error.start}") from error
+
+
+def encode_utf8(text: str, what: str) -> bytes:
+    """Encode as UTF-8. Raises MalformedError for a lone surrogate, which no bytes on the wire can mean."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MalformedError(f"{what} has a lone surrogate at character {error.start}") from error
 
 
 def split_lines(text: str, what: str) -> list[str]:
@@ -82,6 +90,6 @@ def split_lines(text: str, what: str) -> list[str]:
     return text[:-1].split("\n")
 
 
-def _shown(text: str) -> str:
-    """Quote hostile text for a message: escaped, and never longer than a line."""
+def shown(text: str) -> str:
+    """Quote hostile text for a message: escaped, and never longer than a line. Never for secrets."""
     return ascii(text) if len(text) <= 80 else f"{ascii(text[:80])}… ({len(text)} characters)"

@@ -25,7 +25,7 @@
     └── RemoteError                 the other side could not be reached, or broke the protocol
 
 A message says what was wrong, with which value, and what to do. Only `server.status` maps these to gRPC
-status codes, and only `tlog.cli` maps them to exit codes.
+status codes, and only `tlog.exit_codes` maps them to exit codes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The program that serves one log over gRPC. It imports tlog; tlog never imports it."""

@@ -1,0 +1,197 @@
+"""The composition root: configuration in, one running server out, and a graceful end.
+
+Stopping is an order: health says NOT_SERVING, the sequencer refuses and drains, its last commit lands,
+watchers end, calls in flight get their answers, and only then is the store closed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from tlog.storage.lmdb_store import LmdbStore
+
+from server.config import Config, load_config
+from server.log_service import LogService
+from server.metrics import Metrics
+from server.publisher import CheckpointFeed
+from server.sequencer import Sequencer
+from tlog.errors import ConfigError, StateUnknownError, TlogError
+from tlog.exit_codes import ExitCode, exit_code
+from tlog.key_file import read_key_file
+from tlog.log import Log
+from tlog.v1 import log_pb2, log_pb2_grpc
+
+SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
+
+# Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
+MAX_RECEIVE_BYTES = 8 * 2**20
+GRPC_OPTIONS = (
+    # grpc shares a port by default: a second server would silently take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_send_message_length", 16 * 2**20),
+    ("grpc.max_metadata_size", 16 * 2**10),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Server:
+    """Runs one log's server inside an event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._fatal: BaseException | None = None
+
+    def stop(self) -> None:
+        """Begin a graceful stop; belongs to the event loop."""
+        self._stop.set()
+
+    async def run(self, announce: _Announce) -> None:
+        """Serve until `stop`. Raises TlogError when it cannot start, or when the log failed for good."""
+        async with AsyncExitStack() as stack:
+            await self._start(stack, announce)
+            await self._stop.wait()
+        if self._fatal is not None:
+            raise StateUnknownError(
+                f"the server stopped itself: {self._fatal}; start it again, it recovers from what is durable"
+            ) from self._fatal
+
+    async def _start(self, stack: AsyncExitStack, announce: _Announce) -> None:
+        # Whatever is entered first is closed last.
+        config = self._config
+        metrics = Metrics()
+        signer = read_key_file(Path(config.log.key_path))
+        store = LmdbStore.open(
+            Path(config.log.store_path),
+            origin=signer.name,
+            log_vkey=signer.vkey,
+            map_size_bytes=config.store.map_size_bytes,
+        )
+        try:
+            log = Log(store, signer)
+        except BaseException:
+            store.close()
+            raise
+        stack.callback(log.close)
+        threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="tlog")
+        stack.callback(threads.shutdown)
+        metrics_port: int | None = None
+        if config.metrics.enabled:
+            metrics_port, stop_metrics = metrics.serve(config.metrics.listen_address, config.metrics.port)
+            stack.callback(stop_metrics)
+        with log.view() as view:
+            feed = CheckpointFeed(view.published(), metrics)
+        server = grpc.aio.server(
+            options=GRPC_OPTIONS, maximum_concurrent_rpcs=config.grpc.max_concurrent_calls
+        )
+        sequencer = Sequencer(
+            log,
+            metrics,
+            max_queued_entries=config.limits.max_queued_entries,
+            max_queued_bytes=config.limits.max_queued_bytes,
+            max_commit_entries=config.limits.max_commit_entries,
+            on_committed=feed.publish,
+            on_fatal=self._fail,
+        )
+        service = LogService(log, sequencer, feed, metrics, threads)
+        log_pb2_grpc.add_LogServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        healths = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+        if config.grpc.reflection:
+            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        port = _listen(server, config.grpc.listen_address, config.grpc.port)
+        await server.start()
+        stack.push_async_callback(server.stop, config.grpc.stop_timeout_s)
+        stack.callback(feed.close)
+        sequencer.start()
+        stack.push_async_callback(sequencer.stop)
+        stack.push_async_callback(healths.enter_graceful_shutdown)
+        for name in ("", SERVICE_NAME):
+            await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+        announce(
+            origin=log.origin,
+            vkey=log.vkey,
+            tree_size=log.checkpoint().tree_size,
+            root_hash=log.checkpoint().checkpoint.root_hash.hex(),
+            store=config.log.store_path,
+            grpc=_address(config.grpc.listen_address, port),
+            metrics=None
+            if metrics_port is None
+            else f"http://{_address(config.metrics.listen_address, metrics_port)}/metrics",
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        """Take note of what ended the sequencer; called from its thread."""
+        self._fatal = error
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+
+class _Announce:
+    """Tells, once, where the server listens and what it serves; nothing secret."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def __call__(self, **facts: str | int | None) -> None:
+        if self._as_json:
+            sys.stdout.write(json.dumps({"event": "serving", **facts}) + "\n")
+        else:
+            width = max(map(len, facts))
+            lines = (f"  {name:<{width}}  {value}" for name, value in facts.items() if value is not None)
+            sys.stdout.write("tlog serves\n" + "\n".join(lines) + "\nStop with Ctrl-C.\n")
+        sys.stdout.flush()
+
+
+def _listen(server: grpc.aio.Server, address: str, port: int) -> int:
+    try:
+        return server.add_insecure_port(_address(address, port))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"gRPC cannot listen on {_address(address, port)}: is another server running there? "
+            "Stop it, or set [grpc] port to a free one (0: let the system choose)"
+        ) from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def serve(config: Config, *, as_json: bool) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    server = Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.run(_Announce(as_json=as_json))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server program; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="tlog-server", description="Serve one log over gRPC.")
+    parser.add_argument("--config", type=Path, required=True, help="TOML file, as `tlog init` writes it")
+    parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(serve(load_config(options.config), as_json=options.json))
+    except TlogError as error:
+        sys.stderr.write(f"tlog serve: {error}\n")
+        return exit_code(error)
+    return ExitCode.OK

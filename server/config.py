@@ -1,0 +1,107 @@
+"""The configuration: one TOML file, taken whole or refused whole.
+
+Unknown names, wrong types and values out of range are errors that name the place; nothing is guessed. Paths
+are relative to the file's own directory, so that a log's directory can be moved.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from tlog.errors import ConfigError
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Meta(ge=1, le=2**46)]
+Seconds = Annotated[float, Meta(gt=0, le=3_600)]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refuses names that it does not know."""
+
+
+class LogSection(_Section, frozen=True, kw_only=True):
+    """Says which log this is."""
+
+    store_path: str
+    """Directory of the LMDB store."""
+    key_path: str
+    """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
+
+
+class GrpcSection(_Section, frozen=True, kw_only=True):
+    """Says where gRPC listens, and how much it takes."""
+
+    listen_address: str = "127.0.0.1"
+    port: Port = 8650
+    """0 lets the system choose; the server prints what it chose."""
+    reflection: bool = False
+    max_concurrent_calls: Count = 4_096
+    stop_timeout_s: Seconds = 10.0
+    """How long a graceful stop waits for calls in flight."""
+
+
+class MetricsSection(_Section, frozen=True, kw_only=True):
+    """Says where Prometheus metrics are served over HTTP."""
+
+    enabled: bool = True
+    listen_address: str = "127.0.0.1"
+    port: Port = 8651
+
+
+class LimitsSection(_Section, frozen=True, kw_only=True):
+    """Bounds what may wait for the sequencer; what does not fit is pushed back with a delay."""
+
+    max_queued_entries: Count = 20_000
+    max_queued_bytes: Bytes = 64 * 2**20
+    max_commit_entries: Annotated[int, Meta(ge=1_000, le=100_000)] = 4_000
+    """Most entries of one commit; at least one whole Append of 1,000."""
+
+
+class StoreSection(_Section, frozen=True, kw_only=True):
+    """Tunes the store."""
+
+    map_size_bytes: Annotated[int, Meta(ge=2**20, le=2**46)] = 2**30
+    """Address space that LMDB maps at first; it grows by itself."""
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """Holds everything that `tlog serve` can be told."""
+
+    log: LogSection
+    grpc: GrpcSection = field(default_factory=GrpcSection)
+    metrics: MetricsSection = field(default_factory=MetricsSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    store: StoreSection = field(default_factory=StoreSection)
+
+
+def parse_config(text: str) -> Config:
+    """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
+    try:
+        return msgspec.convert(tomllib.loads(text), Config)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"the configuration is refused: {error} (docs/operations.md lists all names)"
+        ) from error
+
+
+def load_config(path: Path) -> Config:
+    """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
+    try:
+        config = parse_config(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    base = path.resolve().parent
+    return msgspec.structs.replace(
+        config,
+        log=LogSection(
+            store_path=str(base / config.log.store_path), key_path=str(base / config.log.key_path)
+        ),
+    )

@@ -1,0 +1,126 @@
+"""Prometheus metrics, named `tlog_<stage>_<what>_<unit>`. The only file that imports prometheus_client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from tlog.errors import ConfigError, RefusedError
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 2_000, 4_000)
+
+
+class Metrics:
+    """Counts what the server does; every instance has a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._appended = Counter(
+            "tlog_append_entries", "Entries appended (new leaves).", registry=self.registry
+        )
+        self._present = Counter(
+            "tlog_append_present_entries", "Entries sent that were already present.", registry=self.registry
+        )
+        self._refused = Counter(
+            "tlog_validate_refused_entries", "Entries refused, by reason.", ["reason"], registry=self.registry
+        )
+        self._pushbacks = Counter(
+            "tlog_append_pushback_calls", "Append calls pushed back by a full queue.", registry=self.registry
+        )
+        self._calls = Histogram(
+            "tlog_grpc_call_seconds",
+            "Time from a call's arrival to its end.",
+            ["method", "code"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._commit_entries = Histogram(
+            "tlog_commit_batch_entries", "New entries in a commit.", buckets=_ENTRIES, registry=self.registry
+        )
+        self._commit = Histogram(
+            "tlog_commit_duration_seconds",
+            "Time to sequence, integrate, sign and store a commit.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._fsync = Histogram(
+            "tlog_commit_store_seconds",
+            "Time of a commit's storage transaction, fsync included.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "tlog_commit_failures", "Commits that the store refused or failed.", registry=self.registry
+        )
+        self._queued_entries = Gauge(
+            "tlog_sequencer_queue_entries", "Entries waiting for the sequencer.", registry=self.registry
+        )
+        self._queued_bytes = Gauge(
+            "tlog_sequencer_queue_bytes", "Bytes waiting for the sequencer.", registry=self.registry
+        )
+        self._tree_size = Gauge(
+            "tlog_tree_size_entries", "Committed tree size in leaves.", registry=self.registry
+        )
+        self._published_at = time.monotonic()
+        Gauge(
+            "tlog_checkpoint_age_seconds",
+            "Time since the published checkpoint last changed (or since the start).",
+            registry=self.registry,
+        ).set_function(lambda: time.monotonic() - self._published_at)
+
+    def watch_queue(self, entries: Callable[[], int], size_bytes: Callable[[], int]) -> None:
+        """Read the queue's depth at scrape time."""
+        self._queued_entries.set_function(entries)
+        self._queued_bytes.set_function(size_bytes)
+
+    def refused(self, error: RefusedError) -> None:
+        """Count one refused entry."""
+        self._refused.labels(error.reason.value).inc()
+
+    def pushed_back(self) -> None:
+        """Count one Append call that found the queue full."""
+        self._pushbacks.inc()
+
+    def already_present(self, entries: int) -> None:
+        """Count entries that were sent again."""
+        self._present.inc(entries)
+
+    def committed(self, entries: int, *, duration_s: float, store_s: float) -> None:
+        """Count one commit that made new leaves durable."""
+        self._appended.inc(entries)
+        self._commit_entries.observe(entries)
+        self._commit.observe(duration_s)
+        self._fsync.observe(store_s)
+
+    def commit_failed(self) -> None:
+        """Count one commit that did not happen."""
+        self._failures.inc()
+
+    def published(self, tree_size: int) -> None:
+        """Note a newly published checkpoint."""
+        self._tree_size.set(tree_size)
+        self._published_at = time.monotonic()
+
+    def call(self, method: str, code: str, seconds: float) -> None:
+        """Count one finished gRPC call."""
+        self._calls.labels(method, code).observe(seconds)
+
+    def serve(self, address: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Serve /metrics over HTTP from a thread; returns the port and a function that stops it.
+
+        Raises ConfigError when the address is taken.
+        """
+        try:
+            server, thread = start_http_server(port, addr=address, registry=self.registry)
+        except OSError as error:
+            raise ConfigError(f"metrics cannot listen on {address}:{port}: {error.strerror}") from error
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return server.server_port, stop

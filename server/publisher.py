@@ -1,0 +1,53 @@
+"""The published checkpoint, and those who wait for the next one.
+
+Without a witness quorum a checkpoint is published by the commit that made it durable. The feed only tells the
+watchers; it keeps no queue, so a slow watcher skips to the newest and holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from server.metrics import Metrics
+from tlog.log_view import SignedCheckpoint
+
+
+class CheckpointFeed:
+    """Holds the newest published checkpoint; `publish` may be called from any thread."""
+
+    def __init__(self, newest: SignedCheckpoint, metrics: Metrics) -> None:
+        self._newest = newest
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._closed = False
+        metrics.published(newest.tree_size)
+
+    @property
+    def newest(self) -> SignedCheckpoint:
+        """Return the newest published checkpoint."""
+        return self._newest
+
+    def publish(self, signed: SignedCheckpoint) -> None:
+        """Make a durable checkpoint the newest published one; sizes never go back."""
+        if signed.tree_size <= self._newest.tree_size:
+            return
+        self._newest = signed
+        self._metrics.published(signed.tree_size)
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def close(self) -> None:
+        """End every `wait_beyond`; belongs to the event loop."""
+        self._closed = True
+        self._wake()
+
+    async def wait_beyond(self, tree_size: int) -> SignedCheckpoint | None:
+        """Wait for a checkpoint larger than `tree_size` leaves; None when the feed is closed."""
+        while self._newest.tree_size <= tree_size and not self._closed:
+            await self._changed.wait()
+        return None if self._closed else self._newest
+
+    def _wake(self) -> None:
+        # Waiters hold the old event; each wave of watchers gets one of its own.
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,38 @@
+"""The exit codes of every program here: 0 ok, 1 verification failed, 2 usage, 3 I/O or remote."""
+
+from __future__ import annotations
+
+import enum
+
+from tlog.errors import (
+    BatchRefusedError,
+    ConfigError,
+    MalformedError,
+    OutOfRangeError,
+    RefusedError,
+    TlogError,
+    VerificationError,
+)
+
+
+class ExitCode(enum.IntEnum):
+    """Names what a program's exit status says."""
+
+    OK = 0
+    VERIFICATION_FAILED = 1
+    USAGE = 2
+    IO_OR_REMOTE = 3
+
+
+def exit_code(error: TlogError) -> ExitCode:
+    """Tell which exit status an error ends a program with.
+
+    Input that is malformed or refused was checked and found wanting, which is 1 like every failed check.
+    """
+    match error:
+        case VerificationError() | MalformedError() | RefusedError() | BatchRefusedError():
+            return ExitCode.VERIFICATION_FAILED
+        case ConfigError() | OutOfRangeError():
+            return ExitCode.USAGE
+        case _:
+            return ExitCode.IO_OR_REMOTE
