@@ -19,6 +19,8 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=2**46)]
 Seconds = Annotated[float, Meta(gt=0, le=3_600)]
+Address = Annotated[str, Meta(min_length=1, max_length=253)]
+FilePath = Annotated[str, Meta(min_length=1)]
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,16 +30,16 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LogSection(_Section, frozen=True, kw_only=True):
     """Says which log this is."""
 
-    store_path: str
+    store_path: FilePath
     """Directory of the LMDB store."""
-    key_path: str
+    key_path: FilePath
     """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
 
 
 class GrpcSection(_Section, frozen=True, kw_only=True):
     """Says where gRPC listens, and how much it takes."""
 
-    listen_address: str = "127.0.0.1"
+    listen_address: Address = "127.0.0.1"
     port: Port = 8650
     """0 lets the system choose; the server prints what it chose."""
     reflection: bool = False
@@ -50,7 +52,7 @@ class MetricsSection(_Section, frozen=True, kw_only=True):
     """Says where Prometheus metrics are served over HTTP."""
 
     enabled: bool = True
-    listen_address: str = "127.0.0.1"
+    listen_address: Address = "127.0.0.1"
     port: Port = 8651
 
 

@@ -28,7 +28,7 @@ from tlog.v1 import log_pb2
 # gRPC metadata is limited to 8 KiB by default on the receiving side, and details travel as base64: refusals
 # are told in full while they fit here, then by position and reason only. 1,000 positions and reasons take
 # 3 KB, so that every bad entry of the largest batch is always named.
-MAX_FULL_REFUSAL_BYTES = 2_300
+MAX_FULL_REFUSAL_BYTES = 1_500
 MAX_MESSAGE_CHARACTERS = 300
 DETAILS_KEY = "grpc-status-details-bin"
 

@@ -48,7 +48,7 @@ def test_the_documented_table_is_the_table_in_the_code() -> None:
 
 def test_every_reason_has_a_status_and_a_wire_name() -> None:
     assert set(STATUS_OF_REFUSAL) == set(RefusalReason)
-    wire = {name.removeprefix("REFUSAL_REASON_") for name in log_pb2.RefusalReason}
+    wire = {name.removeprefix("REFUSAL_REASON_") for name in log_pb2.RefusalReason.DESCRIPTOR.values_by_name}
     assert wire - {"UNSPECIFIED"} == {reason.name for reason in RefusalReason}
 
 
