@@ -1,8 +1,9 @@
 """Wire text to values: strict decimals, strict base64, strict hex, lines. The one place where this happens.
 
-Python's own converters are too kind for signed formats: `int` takes `+5`, ` 5`, `1_000`, `007` and digits of
-other scripts, and `b64decode(validate=True)` takes non-zero trailing bits. Two spellings of one value would be
-two byte strings for one meaning, so everything here accepts exactly one spelling: parse, format again, compare.
+Python's own converters are too kind for signed formats: `int` takes `+5`, ` 5`, `1_000`, `007` and digits
+of other scripts, and `b64decode(validate=True)` takes non-zero trailing bits. Two spellings of one value
+would be two byte strings for one meaning, so everything here accepts exactly one spelling: parse, format
+again, compare.
 """
 
 from __future__ import annotations
@@ -92,4 +93,4 @@ def split_lines(text: str, what: str) -> list[str]:
 
 def shown(text: str) -> str:
     """Quote hostile text for a message: escaped, and never longer than a line. Never for secrets."""
-    return ascii(text) if len(text) <= 80 else f"{ascii(text[:80])}… ({len(text)} characters)"
+    return ascii(text) if len(text) <= 80 else f"{text[:80]!a}… ({len(text)} characters)"
