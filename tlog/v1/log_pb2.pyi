@@ -68,7 +68,7 @@ class AppendResult(_message.Message):
     ALREADY_PRESENT_FIELD_NUMBER: _ClassVar[int]
     leaf_index: int
     already_present: bool
-    def __init__(self, leaf_index: _Optional[int] = ..., already_present: _Optional[bool] = ...) -> None: ...
+    def __init__(self, leaf_index: _Optional[int] = ..., already_present: bool = ...) -> None: ...
 
 class RangeProof(_message.Message):
     __slots__ = ("start", "end", "left", "right")

@@ -1,0 +1,77 @@
+# Every target does its own set-up: .venv is made when it is missing, and made up to date when pyproject.toml or
+# constraints.txt changed. Another interpreter: make test PYTHON=python3.13. More arguments: make test ARGS="-k note".
+
+PYTHON ?= python3
+ARGS ?=
+# The release that docs/decisions/0003-grpcio-release.md chose; `make constraints` holds the family to it.
+GRPCIO := 1.78.2
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint format types generate check-generated constraints demo serve clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED) ## make .venv with everything in it, at the tested versions
+
+# The stamp is written last, so that a set-up that was interrupted starts over from an empty folder.
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "make: no '$(PYTHON)' here: install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1), but 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: '$(PYTHON)' cannot make virtual environments: install its venv package (Debian: apt install python3-venv)" >&2; \
+	  exit 1; }
+	@if [ ! -e $@ ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  echo "making .venv with $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv --clear .venv; fi
+	@echo "installing the tested versions into .venv (the first time downloads them)"
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(INSTALLED) ## run the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## check style and layout, change nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## lay out the code, and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED) ## check the types, strictly
+	$(BIN)/mypy
+
+generate: $(INSTALLED) ## generate tlog/v1 from proto/tlog/v1
+	$(BIN)/python proto/generate.py
+
+check-generated: $(INSTALLED) ## check that tlog/v1 is what protoc writes
+	$(BIN)/python proto/generate.py --check
+
+# From an empty environment, so that nothing is in the file that nobody asked for.
+constraints: ## write constraints.txt anew: the newest releases, but grpcio as decided
+	@rm -rf build/constraints && "$(PYTHON)" -m venv build/constraints
+	@build/constraints/bin/python $(PIP_INSTALL) -e '.[dev]' grpcio==$(GRPCIO) grpcio-tools==$(GRPCIO) \
+	  grpcio-health-checking==$(GRPCIO) grpcio-reflection==$(GRPCIO) grpcio-status==$(GRPCIO)
+	@{ echo "# The versions that were tested, for Python 3.11 to 3.13: pip install -c constraints.txt -e '.[dev]'"; \
+	   echo "# Written by 'make constraints'. Why grpcio is not the newest: docs/decisions/0003-grpcio-release.md"; \
+	   build/constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip; } > constraints.txt
+	@rm -rf build/constraints && echo "wrote constraints.txt; next: make test lint types generate"
+
+demo: $(INSTALLED) ## an alliance on real data: server, members, receipts, all checked (2 minutes)
+	$(BIN)/python -m examples.demo $(ARGS)
+
+serve: $(INSTALLED) ## serve a log of one's own from ./my-log (made by `tlog init` the first time)
+	@test -e my-log || $(BIN)/tlog init my-log
+	$(BIN)/tlog serve my-log $(ARGS)
+
+clean: ## remove .venv, caches and build products; never a log or the demo's folder
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
