@@ -1,0 +1,95 @@
+"""Make proofs out of a tree's complete subtrees: inclusion, consistency, range.
+
+Whoever stores the tree hands in one function that reads the root of a complete subtree. Such a node never
+changes once it is there, so a proof for any size up to the newest one comes from the same nodes. The nodes
+on the right edge, which change with every leaf, are never stored: they are hashed from complete ones here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tlog.errors import OutOfRangeError
+from tlog.merkle.arguments import check_size
+from tlog.merkle.compact_range import compact_range_nodes, fold_right_edge, trailing_zeros
+
+ReadNode = Callable[[int, int], bytes]
+"""Reads the root of a complete subtree, by level and index.
+
+It is the subtree of leaves `[index << level, (index + 1) << level)`.
+"""
+
+
+def prove_inclusion(read_node: ReadNode, leaf_index: int, tree_size: int) -> list[bytes]:
+    """Prove that leaf `leaf_index` is in the tree of `tree_size` leaves: PATH of RFC 9162, 2.1.3.1.
+
+    Requires 0 <= leaf_index < tree_size < 2**63. Returns at most 63 hashes, the deepest first. Raises
+    OutOfRangeError, and whatever `read_node` raises.
+    """
+    check_size(leaf_index, "the leaf index", OutOfRangeError)
+    check_size(tree_size, "the tree size", OutOfRangeError)
+    if leaf_index >= tree_size:
+        raise OutOfRangeError(
+            f"leaf {leaf_index} is not in a tree of {tree_size} leaves: ask for an index below the size"
+        )
+    return _siblings(read_node, 0, leaf_index, tree_size)
+
+
+def prove_consistency(read_node: ReadNode, size1: int, size2: int) -> list[bytes]:
+    """Prove that the tree of `size2` leaves begins with the tree of `size1`: PROOF of RFC 9162, 2.1.4.1.
+
+    Requires 0 <= size1 <= size2 < 2**63. The proof is empty when size1 is 0 or equal to size2. Returns at
+    most 64 hashes. Raises OutOfRangeError, and whatever `read_node` raises.
+    """
+    check_size(size1, "the smaller tree size", OutOfRangeError)
+    check_size(size2, "the larger tree size", OutOfRangeError)
+    if size1 > size2:
+        raise OutOfRangeError(
+            f"a tree of {size1} leaves is no prefix of one of {size2}: give the smaller size first"
+        )
+    if size1 in (0, size2):
+        return []
+    # The walk starts at the largest subtree that ends with the smaller tree. When that is the whole smaller
+    # tree, size1 being a power of two, the verifier has its hash already: it is root1.
+    level = trailing_zeros(size1)
+    index = (size1 >> level) - 1
+    first = [] if index == 0 else [read_node(level, index)]
+    return first + _siblings(read_node, level, index, size2)
+
+
+def prove_range(read_node: ReadNode, start: int, end: int, tree_size: int) -> tuple[list[bytes], list[bytes]]:
+    """Prove that leaves `[start, end)` are in the tree of `tree_size` leaves, all of them at once.
+
+    Requires 0 <= start < end <= tree_size < 2**63. Returns the compact ranges of `[0, start)` and of
+    `[end, tree_size)` as two lists of hashes in increasing leaf order, together O(log n). Raises
+    OutOfRangeError, and whatever `read_node` raises.
+    """
+    check_size(start, "the start of the range", OutOfRangeError)
+    check_size(end, "the end of the range", OutOfRangeError)
+    check_size(tree_size, "the tree size", OutOfRangeError)
+    if not start < end <= tree_size:
+        raise OutOfRangeError(
+            f"leaves [{start}, {end}) are not a range of a tree of {tree_size} leaves: "
+            "ask for at least one leaf, and for none beyond the size"
+        )
+    left = [read_node(level, index) for level, index in compact_range_nodes(0, start)]
+    right = [read_node(level, index) for level, index in compact_range_nodes(end, tree_size)]
+    return left, right
+
+
+def _siblings(read_node: ReadNode, level: int, index: int, tree_size: int) -> list[bytes]:
+    """Collect the hashes of all siblings on the way up from one complete subtree to the root."""
+    siblings: list[bytes] = []
+    last = (tree_size - 1) >> level
+    while last > 0:
+        sibling = index ^ 1
+        if sibling < last:
+            siblings.append(read_node(level, sibling))
+        elif sibling == last:
+            # The last subtree of a level may be cut short by the tree's right edge.
+            nodes = compact_range_nodes(sibling << level, min((sibling + 1) << level, tree_size))
+            siblings.append(fold_right_edge([read_node(*node) for node in nodes]))
+        level += 1
+        index >>= 1
+        last >>= 1
+    return siblings
