@@ -1,0 +1,1 @@
+"""Stores: one contract (`tlog.storage.base`), in memory and on LMDB."""

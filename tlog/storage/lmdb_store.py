@@ -1,0 +1,303 @@
+"""A log in LMDB: six tables, one transaction a commit.
+
+Table           key                             value
+entries         leaf index                      the entry
+tiles           level (1 byte), tile index      the stored hash tile (tlog.integrate)
+identities      identity (32 bytes)             leaf index
+business_keys   key (16 bytes), leaf index      nothing
+governance      leaf index                      nothing
+meta            a name                          format, origin, vkey, committed, committed_size, published
+
+Numbers are 8 bytes, big-endian, so that LMDB's order of keys is their order. A commit touches all tables in
+one transaction, so a crash leaves either the whole old or the whole new commit.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import lmdb
+
+from tlog.errors import ConfigError, ConflictError, CorruptionError, StorageError
+from tlog.storage.base import BUSINESS_KEY_BYTES, CommitBatch, Reader, check_batch
+from tlog.storage.lmdb_environment import (
+    DEFAULT_MAP_BYTES,
+    LmdbEnvironment,
+    ReadTransaction,
+    Table,
+    WriteTransaction,
+)
+from tlog.storage.snapshot import SnapshotReader
+
+FORMAT = b"tlog-store/1"
+"""Names the tables and their encoding; a store with another name is refused."""
+
+_TABLES = (b"entries", b"tiles", b"identities", b"business_keys", b"governance", b"meta")
+_NUMBER = struct.Struct(">Q")
+_TILE_KEY = struct.Struct(">BQ")
+_NO_VALUE = b""
+
+
+class LmdbStore:
+    """Holds one log in an LMDB directory; it is a `tlog.storage.base.Store`."""
+
+    def __init__(self, environment: LmdbEnvironment, origin: str, log_vkey: str) -> None:
+        """Take over an open environment; use `create` or `open`."""
+        self._environment = environment
+        self._origin = origin
+        self._log_vkey = log_vkey
+        tables = environment.tables
+        self._entries = tables[b"entries"]
+        self._tiles = tables[b"tiles"]
+        self._identities = tables[b"identities"]
+        self._business_keys = tables[b"business_keys"]
+        self._governance = tables[b"governance"]
+        self._meta = tables[b"meta"]
+
+    @classmethod
+    def create(
+        cls, path: Path | str, origin: str, log_vkey: str, *, map_size_bytes: int = DEFAULT_MAP_BYTES
+    ) -> Self:
+        """Make an empty store, and its directory where only the parent exists, and open it for writing.
+
+        `map_size_bytes` is where the map starts; it grows by itself. Raises ConfigError when it is not from 1
+        to 2**46, StorageError when the directory holds a store already or cannot be used, StoreInUseError.
+        """
+        environment = LmdbEnvironment.create(Path(path), tables=_TABLES, map_size_bytes=map_size_bytes)
+
+        def fill(transaction: WriteTransaction) -> None:
+            meta = environment.tables[b"meta"]
+            transaction.put(b"format", FORMAT, db=meta)
+            transaction.put(b"origin", origin.encode(), db=meta)
+            transaction.put(b"vkey", log_vkey.encode(), db=meta)
+
+        try:
+            environment.make_tables(_TABLES, fill)
+            return cls(environment, origin, log_vkey)
+        except BaseException:
+            environment.close()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        origin: str,
+        log_vkey: str,
+        *,
+        map_size_bytes: int = DEFAULT_MAP_BYTES,
+        read_only: bool = False,
+    ) -> Self:
+        """Open the store of this log; any number of processes may read beside the one that writes.
+
+        A map size below what the data needs is raised to it. Raises ConfigError when the map size is not from
+        1 to 2**46, or the store is another log's; NotFoundError when there is no store; StoreInUseError when
+        another one writes to it; CorruptionError when it is damaged; StorageError when it cannot be used.
+        """
+        environment = LmdbEnvironment.open(
+            Path(path), tables=_TABLES, map_size_bytes=map_size_bytes, read_only=read_only
+        )
+        try:
+            store = cls(environment, origin, log_vkey)
+            store._require_binding()
+        except BaseException:
+            environment.close()
+            raise
+        return store
+
+    @property
+    def origin(self) -> str:
+        """Return the origin of the log that this store is bound to."""
+        return self._origin
+
+    @property
+    def log_vkey(self) -> str:
+        """Return the verifier key of the log that this store is bound to."""
+        return self._log_vkey
+
+    def load(self) -> bytes | None:
+        """Return the committed checkpoint note, or None before the first commit. Raises StorageError."""
+        with self.reader() as reader:
+            return reader.committed()
+
+    def commit(self, batch: CommitBatch, *, expected: bytes | None, new: bytes, publish: bool) -> None:
+        """Write a batch and the checkpoint that covers it in one transaction. Raises as the contract says."""
+
+        def apply(transaction: WriteTransaction) -> None:
+            committed = transaction.get(b"committed", db=self._meta)
+            committed_size = _committed_size(transaction.get(b"committed_size", db=self._meta), committed)
+            if committed != expected:
+                raise ConflictError(
+                    f"another checkpoint is committed, of size {committed_size}: nothing was written"
+                )
+            check_batch(batch, committed=committed, committed_size=committed_size)
+            self._put_rows(transaction, batch)
+            transaction.put(b"committed", new, db=self._meta)
+            transaction.put(b"committed_size", _NUMBER.pack(batch.tree_size), db=self._meta)
+            if publish:
+                transaction.put(b"published", new, db=self._meta)
+
+        self._environment.write(apply)
+
+    def publish(self, checkpoint: bytes) -> None:
+        """Make a checkpoint note the published one, in its own transaction. Raises as the contract says."""
+
+        def apply(transaction: WriteTransaction) -> None:
+            if transaction.get(b"committed", db=self._meta) is None:
+                raise StorageError("nothing is committed yet, so nothing can be published: commit first")
+            transaction.put(b"published", checkpoint, db=self._meta)
+
+        self._environment.write(apply)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Open a snapshot of the last commit. Raises StorageError."""
+        with self._environment.reading() as transaction:
+            reader = SnapshotReader(_LmdbSnapshot(transaction, self._environment.tables))
+            try:
+                yield reader
+            finally:
+                reader.end()
+
+    def close(self) -> None:
+        """Wait for open readers and release everything; a second call does nothing. Raises StorageError."""
+        self._environment.close()
+
+    def _put_rows(self, transaction: WriteTransaction, batch: CommitBatch) -> None:
+        indices = [_NUMBER.pack(index) for index in range(batch.start, batch.tree_size)]
+        _append(transaction, self._entries, zip(indices, batch.entries, strict=True))
+        _append(
+            transaction, self._governance, [(_NUMBER.pack(i), _NO_VALUE) for i in batch.governance_indices]
+        )
+        for (level, index), stored in batch.tiles.items():
+            transaction.put(_TILE_KEY.pack(level, index), stored, db=self._tiles)
+        # Sorted, because neighbours share pages.
+        identities = sorted(zip(batch.identities, indices, strict=True))
+        with transaction.cursor(self._identities) as cursor:
+            consumed, added = cursor.putmulti(identities, overwrite=False)
+        if added != consumed:
+            raise StorageError("an identity of the batch is in the store already: nothing was written")
+        keys = sorted(
+            (key + index, _NO_VALUE)
+            for index, keys in zip(indices, batch.business_keys, strict=True)
+            for key in keys
+        )
+        with transaction.cursor(self._business_keys) as cursor:
+            cursor.putmulti(keys)
+
+    def _require_binding(self) -> None:
+        """Check that the store has this format and is this log's. Raises ConfigError or StorageError."""
+        with self._environment.reading() as transaction:
+            format_name, origin, log_vkey = (
+                bytes(transaction.get(name, b"", db=self._meta)) for name in (b"format", b"origin", b"vkey")
+            )
+        path = self._environment.path
+        if format_name != FORMAT:
+            raise StorageError(
+                f"{path} has the format {format_name!r}, this release reads {FORMAT!r}: use the release "
+                "that wrote it"
+            )
+        for what, found, wanted in (("origin", origin, self._origin), ("key", log_vkey, self._log_vkey)):
+            if found != wanted.encode():
+                raise ConfigError(
+                    f"{path} holds the log with {what} {found.decode(errors='replace')!r}, not {wanted!r}: "
+                    "name that log's directory, or use that log's key"
+                )
+
+
+class _LmdbSnapshot:
+    """Looks rows up in one read transaction, which must outlive it; a `tlog.storage.snapshot.Snapshot`."""
+
+    def __init__(self, transaction: ReadTransaction, tables: dict[bytes, Table]) -> None:
+        self._transaction = transaction
+        self._tables = tables
+        self.tree_size = _committed_size(
+            self._get(b"meta", b"committed_size"), self._get(b"meta", b"committed")
+        )
+
+    @property
+    def committed(self) -> bytes | None:
+        return _copied(self._get(b"meta", b"committed"))
+
+    @property
+    def published(self) -> bytes | None:
+        return _copied(self._get(b"meta", b"published"))
+
+    def tile(self, level: int, index: int) -> memoryview | None:
+        return self._get(b"tiles", _TILE_KEY.pack(level, index))
+
+    def entries(self, start: int, end: int) -> list[bytes]:
+        keys = [_NUMBER.pack(index) for index in range(start, end)]
+        try:
+            with self._transaction.cursor(self._tables[b"entries"]) as cursor:
+                return [bytes(entry) for _, entry in cursor.getmulti(keys)]
+        except lmdb.Error as error:
+            raise _unreadable("entries", error) from error
+
+    def leaf_index(self, identity: bytes) -> int | None:
+        index = self._get(b"identities", identity)
+        return None if index is None else _number(index)
+
+    def business_key(self, key: bytes, start: int, limit: int) -> list[int]:
+        return [_number(row[BUSINESS_KEY_BYTES:]) for row in self._keys(b"business_keys", key, start, limit)]
+
+    def governance(self) -> list[int]:
+        return [_number(row) for row in self._keys(b"governance", b"", 0, None)]
+
+    def _get(self, table: bytes, key: bytes) -> memoryview | None:
+        try:
+            return self._transaction.get(key, db=self._tables[table])
+        except lmdb.Error as error:
+            raise _unreadable(table.decode(), error) from error
+
+    def _keys(self, table: bytes, prefix: bytes, start: int, limit: int | None) -> list[bytes]:
+        """Return up to `limit` keys that begin with a prefix, from that prefix and number on."""
+        found: list[bytes] = []
+        try:
+            with self._transaction.cursor(self._tables[table]) as cursor:
+                more = cursor.set_range(prefix + _NUMBER.pack(start))
+                while more and len(found) != limit and (key := bytes(cursor.key())).startswith(prefix):
+                    found.append(key)
+                    more = cursor.next()
+        except lmdb.Error as error:
+            raise _unreadable(table.decode(), error) from error
+        return found
+
+
+def _append(transaction: WriteTransaction, table: Table, rows: Iterable[tuple[bytes, bytes]]) -> None:
+    """Add rows behind the last one of a table. Raises CorruptionError when a row there has a higher key."""
+    with transaction.cursor(table) as cursor:
+        consumed, added = cursor.putmulti(rows, append=True)
+    if added != consumed:
+        raise CorruptionError(
+            "the store holds rows beyond its committed size: nothing was written; restore it from a backup"
+        )
+
+
+def _committed_size(stored: bytes | memoryview | None, committed: bytes | memoryview | None) -> int:
+    if (stored is None) != (committed is None):
+        raise CorruptionError(
+            "the store holds a committed checkpoint without its size: restore it from a backup"
+        )
+    return 0 if stored is None else _number(stored)
+
+
+def _number(stored: bytes | memoryview) -> int:
+    if len(stored) != _NUMBER.size:
+        raise CorruptionError(
+            f"a stored number has {len(stored)} bytes, not {_NUMBER.size}: restore from a backup"
+        )
+    number: int = _NUMBER.unpack(stored)[0]
+    return number
+
+
+def _copied(stored: memoryview | None) -> bytes | None:
+    return None if stored is None else bytes(stored)
+
+
+def _unreadable(table: str, error: lmdb.Error) -> StorageError:
+    return CorruptionError(f"the table {table} cannot be read ({error}): restore the store from a backup")
