@@ -63,11 +63,25 @@ class PolicyError(VerificationError):
 
 
 class ConsistencyUnprovenError(VerificationError):
-    """Says that nobody could prove two checkpoints consistent; it is an alarm, and convicts nobody."""
+    """Says that nobody could prove two checkpoints consistent; it is an alarm, and convicts nobody.
+
+    `checkpoints` holds the signed notes of both views, byte for byte, for whoever asks peers for the path.
+    """
+
+    def __init__(self, message: str, *, checkpoints: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.checkpoints = checkpoints
 
 
 class SplitViewError(VerificationError):
-    """Says that two validly signed checkpoints of one log contradict each other."""
+    """Says that two validly signed checkpoints of one log contradict each other.
+
+    `checkpoints` holds the signed notes, byte for byte: keep them, evidence is made of them.
+    """
+
+    def __init__(self, message: str, *, checkpoints: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.checkpoints = checkpoints
 
 
 class StorageError(TlogError):
