@@ -111,10 +111,11 @@ class TreeEdge:
                 continue
             stored = read_tile(level, index)
             heights = _grow(_NO_HASHES, stored[: HASH_BYTES * width])
-            if b"".join(heights) != stored:
+            if len(stored) != stored_tile_bytes(width) or b"".join(heights) != stored:
                 raise CorruptionError(
-                    f"stored tile {index} of level {level} (width {width}, {len(stored)} bytes) has inner "
-                    "nodes that do not follow from its lowest hashes: restore the store from a backup"
+                    f"stored tile {index} of level {level} (width {width}, {len(stored)} bytes) is too "
+                    "short or too long, or its inner nodes do not follow from its lowest hashes: restore the store "
+                    "from a backup"
                 )
             tiles.append(heights)
         return cls(tree_size, tuple(tiles))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -231,10 +232,15 @@ class _LmdbSnapshot:
         return self._get(b"tiles", _TILE_KEY.pack(level, index))
 
     def entries(self, start: int, end: int) -> list[bytes]:
-        keys = [_NUMBER.pack(index) for index in range(start, end)]
+        if start == end:
+            return []
         try:
             with self._transaction.cursor(self._tables[b"entries"]) as cursor:
-                return [bytes(entry) for _, entry in cursor.getmulti(keys)]
+                if not cursor.set_key(_NUMBER.pack(start)):
+                    return []
+                found = [bytes(entry) for entry in islice(cursor.iternext(keys=False), end - start)]
+                # Keys ascend, so the right number of rows up to the right key is every row.
+                return found if cursor.key() == _NUMBER.pack(end - 1) else []
         except lmdb.Error as error:
             raise _unreadable("entries", error) from error
 
@@ -259,10 +265,12 @@ class _LmdbSnapshot:
         found: list[bytes] = []
         try:
             with self._transaction.cursor(self._tables[table]) as cursor:
-                more = cursor.set_range(prefix + _NUMBER.pack(start))
-                while more and len(found) != limit and (key := bytes(cursor.key())).startswith(prefix):
+                if not cursor.set_range(prefix + _NUMBER.pack(start)):
+                    return found
+                for key in islice(map(bytes, cursor.iternext(values=False)), limit):
+                    if not key.startswith(prefix):
+                        break
                     found.append(key)
-                    more = cursor.next()
         except lmdb.Error as error:
             raise _unreadable(table.decode(), error) from error
         return found

@@ -37,7 +37,7 @@ class Snapshot(Protocol):
         ...
 
     def entries(self, start: int, end: int) -> list[bytes]:
-        """Return those of entries [start, end) that are there, in order."""
+        """Return entries [start, end) in order, or fewer where some are missing."""
         ...
 
     def leaf_index(self, identity: bytes) -> int | None:
@@ -123,8 +123,7 @@ class SnapshotReader:
         entries = snapshot.entries(start, end)
         if len(entries) != end - start:
             raise CorruptionError(
-                f"{end - start - len(entries)} of entries [{start}, {end}) are missing in the store: "
-                "restore it from a backup"
+                f"entries [{start}, {end}) are not all in the store: restore it from a backup"
             )
         return entries
 
