@@ -1,0 +1,248 @@
+"""Admission of entries: verify each by itself, anywhere; then judge it at the index that it would get.
+
+`verify_entry` needs no state and vouches for signatures only, so many threads or processes may run it.
+`admit` is the sequencer's part, and the only judge of authority and uniqueness; it is pure, and changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tlog.encoding import encode_utf8, shown
+from tlog.envelope import MAX_ENTRY_BYTES, decode_entry, verify_signatures
+from tlog.errors import (
+    BatchRefusedError,
+    MalformedError,
+    RefusalReason,
+    RefusedError,
+    SignatureError,
+)
+from tlog.event import Event, identity, parse_event
+from tlog.governance import is_governance
+from tlog.membership import Registry
+from tlog.merkle import leaf_hash
+
+GOVERNANCE_KEY: Final = "tlog:governance"
+"""The business key under which a log finds its governance entries; no event may carry it in `refs`."""
+BUSINESS_KEY_INDEX_BYTES: Final = 16
+
+FindIdentity = Callable[[bytes], tuple[int, bytes] | None]
+"""Answers for an identity: leaf index and leaf hash of the entry that has it, or None."""
+
+
+# A Struct, not the usual frozen dataclass: one is made for every entry, in a tenth of the time.
+class VerifiedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds an entry that is well-formed, for this log, and validly signed; NOT yet that its signers may.
+
+    `public_keys` are the signers' raw keys, ascending; `identity` is SHA-256(source || 0x00 || id);
+    `business_keys` are the keys it is found under, in index form.
+    """
+
+    entry: bytes
+    leaf_hash: bytes
+    event: Event
+    public_keys: tuple[bytes, ...]
+    identity: bytes
+    business_keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOutcome:
+    """Says where each entry of one call is, in the order sent; the new ones are `new_range`, [start, end)."""
+
+    leaf_indices: tuple[int, ...]
+    already_present: tuple[bool, ...]
+    new_range: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Says what one commit would append: the new `entries`, in index order; `registry` holds after them.
+
+    `outcomes` has one for every call. `governance_indices` are leaf indices among the new entries.
+    """
+
+    outcomes: tuple[CallOutcome | BatchRefusedError, ...]
+    entries: tuple[VerifiedEntry, ...]
+    registry: Registry
+    governance_indices: tuple[int, ...]
+
+
+def business_key_index(business_key: str) -> bytes:
+    """Compute the form in which a business key is indexed: SHA-256 of its UTF-8, the first 16 bytes.
+
+    Raises MalformedError for a lone surrogate.
+    """
+    return hashlib.sha256(encode_utf8(business_key, "the business key")).digest()[:BUSINESS_KEY_INDEX_BYTES]
+
+
+def verify_entry(entry: bytes, origin: str) -> VerifiedEntry:
+    """Verify everything about an entry that needs no other entry: size, envelope, event, origin, signatures.
+
+    Raises RefusedError, with one of the reasons TOO_LARGE, MALFORMED_ENVELOPE, MALFORMED_EVENT, WRONG_ORIGIN,
+    BAD_SIGNATURE.
+    """
+    if len(entry) > MAX_ENTRY_BYTES:
+        raise RefusedError(
+            RefusalReason.TOO_LARGE,
+            f"the entry has {len(entry)} bytes, more than {MAX_ENTRY_BYTES}: put a digest of the document "
+            "into the event instead of the document",
+        )
+    try:
+        envelope = decode_entry(entry)
+    except MalformedError as error:
+        raise RefusedError(RefusalReason.MALFORMED_ENVELOPE, str(error)) from error
+    try:
+        event = parse_event(envelope.payload)
+    except MalformedError as error:
+        raise RefusedError(RefusalReason.MALFORMED_EVENT, str(error)) from error
+    if event.origin != origin:
+        raise RefusedError(
+            RefusalReason.WRONG_ORIGIN,
+            f"the event's tlogorigin is {shown(event.origin)}, and this log is {shown(origin)}: build and "
+            "sign the event for this log",
+        )
+    try:
+        verify_signatures(envelope)
+    except SignatureError as error:
+        raise RefusedError(RefusalReason.BAD_SIGNATURE, str(error)) from error
+    business_keys = (GOVERNANCE_KEY,) if is_governance(event) else event.refs
+    return VerifiedEntry(
+        entry=entry,
+        leaf_hash=leaf_hash(entry),
+        event=event,
+        public_keys=tuple(public_key for public_key, _ in envelope.signatures),
+        identity=identity(event.source, event.id),
+        business_keys=tuple(map(business_key_index, business_keys)),
+    )
+
+
+def verify_entries(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry]:
+    """Verify every entry of a batch as `verify_entry` does. Raises BatchRefusedError, naming all bad ones."""
+    verified: list[VerifiedEntry] = []
+    refusals: dict[int, RefusedError] = {}
+    for position, entry in enumerate(entries):
+        try:
+            verified.append(verify_entry(entry, origin))
+        except RefusedError as error:
+            refusals[position] = error
+    if refusals:
+        raise BatchRefusedError(refusals)
+    return verified
+
+
+def admit(
+    calls: Sequence[Sequence[VerifiedEntry]],
+    *,
+    registry: Registry,
+    tree_size: int,
+    find: FindIdentity,
+    decline: Callable[[Registry], str | None] | None = None,
+) -> Admission:
+    """Decide what of several calls the next commit appends, and where; each call whole or not at all.
+
+    Entries are judged in order, each at its own index: one call's governance holds for what follows in it
+    and for the calls behind it, and a refused call leaves no trace. An entry that is there already, in the
+    log or earlier in this commit, keeps its index whatever became of its keys. `decline` may refuse, with a
+    message, a registry that governance would lead to; that is this log's own choice, and no rule of
+    validity. Answers that rest on this commit, refusals as well, may be given only once it is durable.
+    """
+    entries: list[VerifiedEntry] = []
+    present: dict[bytes, tuple[int, bytes]] = {}
+    governance_indices: list[int] = []
+    outcomes: list[CallOutcome | BatchRefusedError] = []
+    for call in calls:
+        attempt = _Attempt(start=tree_size + len(entries), registry=registry)
+        refusals: dict[int, RefusedError] = {}
+        for position, entry in enumerate(call):
+            try:
+                attempt.take(entry, present.get(entry.identity) or find(entry.identity), decline)
+            except RefusedError as error:
+                refusals[position] = error
+        if refusals:
+            outcomes.append(BatchRefusedError(refusals))
+            continue
+        registry = attempt.registry
+        entries += attempt.entries
+        present |= attempt.present
+        governance_indices += attempt.governance_indices
+        outcomes.append(attempt.outcome())
+    return Admission(
+        outcomes=tuple(outcomes),
+        entries=tuple(entries),
+        registry=registry,
+        governance_indices=tuple(governance_indices),
+    )
+
+
+class _Attempt:
+    """Gathers what one call would append from index `start` on; thrown away when any entry is refused."""
+
+    __slots__ = (
+        "already_present", "entries", "governance_indices", "leaf_indices", "present", "registry", "start"
+    )  # fmt: skip
+
+    def __init__(self, *, start: int, registry: Registry) -> None:
+        self.start = start
+        self.registry = registry
+        self.entries: list[VerifiedEntry] = []
+        self.present: dict[bytes, tuple[int, bytes]] = {}
+        self.governance_indices: list[int] = []
+        self.leaf_indices: list[int] = []
+        self.already_present: list[bool] = []
+
+    def take(
+        self,
+        entry: VerifiedEntry,
+        existing: tuple[int, bytes] | None,
+        decline: Callable[[Registry], str | None] | None,
+    ) -> None:
+        """Judge the next entry; `existing` is who has its identity in the log or in an earlier call."""
+        earlier = self.present.get(entry.identity)
+        first = existing or earlier
+        if first is not None:
+            # Before its authority: an entry stays present for ever, whatever became of its keys.
+            leaf_index, first_leaf_hash = first
+            if first_leaf_hash != entry.leaf_hash:
+                raise _conflict(entry.event, None if existing is None else leaf_index)
+            self._note(leaf_index, present=True)
+            return
+        leaf_index = self.start + len(self.entries)
+        registry, issuer = self.registry.fold(entry.event, entry.public_keys, entry.leaf_hash)
+        if issuer is None:
+            if decline is not None and (reason := decline(registry)) is not None:
+                raise RefusedError(RefusalReason.GOVERNANCE_REFUSED, reason)
+            self.governance_indices.append(leaf_index)
+        self.registry = registry
+        self.entries.append(entry)
+        self.present[entry.identity] = (leaf_index, entry.leaf_hash)
+        self._note(leaf_index, present=False)
+
+    def outcome(self) -> CallOutcome:
+        """Return where each entry is, once all of them are taken."""
+        new_range = (self.start, self.start + len(self.entries)) if self.entries else None
+        return CallOutcome(
+            leaf_indices=tuple(self.leaf_indices),
+            already_present=tuple(self.already_present),
+            new_range=new_range,
+        )
+
+    def _note(self, leaf_index: int, *, present: bool) -> None:
+        self.leaf_indices.append(leaf_index)
+        self.already_present.append(present)
+
+
+def _conflict(event: Event, existing_leaf_index: int | None) -> RefusedError:
+    where = "an earlier one of this call" if existing_leaf_index is None else f"entry {existing_leaf_index}"
+    return RefusedError(
+        RefusalReason.SOURCE_ID_CONFLICT,
+        f"{where} has the source {shown(event.source)} and id {shown(event.id)} already, and is not the "
+        "same bytes: send exactly those again, or give the event an id of its own",
+        existing_leaf_index=existing_leaf_index,
+    )
