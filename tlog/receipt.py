@@ -1,7 +1,7 @@
 """Receipts: proof that an entry is in the log, for offline use and for ever (C2SP tlog-proof).
 
 A receipt is text: the entry's index, its inclusion proof, and the checkpoint that the proof leads to, with
-the signatures as they were. It lies beside the entry; the two and a policy file are all that a verifier needs.
+the signatures as they were. It lies beside the entry; those two and a policy file are all a verifier needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tlog.note import MAX_NOTE_BYTES, parse_note
 from tlog.policy import Policy, open_checkpoint
 
 MAX_RECEIPT_BYTES = 2 * MAX_NOTE_BYTES
-"""The largest receipt that is parsed or made: 2 MiB, so that a checkpoint of any size leaves room for more."""
+"""The largest receipt that is parsed or made: 2 MiB, so that any checkpoint leaves room for the rest."""
 MAX_PROOF_HASHES = 63
 """The longest inclusion proof of any tree with fewer than 2**63 leaves."""
 

@@ -1,7 +1,7 @@
 """Tiles: the tree and the entries of a log cut into static resources (C2SP tlog-tiles).
 
-A hash tile of level L is up to 256 consecutive roots of complete subtrees of 256**L leaves; an entry bundle is
-up to 256 consecutive entries. What a full tile holds never changes again, so it can be cached for ever.
+A hash tile of level L is up to 256 consecutive roots of complete subtrees of 256**L leaves; an entry bundle
+is up to 256 consecutive entries. What a full tile holds never changes again, so it can be cached for ever.
 """
 
 from __future__ import annotations
