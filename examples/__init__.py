@@ -1,0 +1,1 @@
+"""Scenarios that run tlog on real data."""
