@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# The name of the log that `make serve` makes, for ever: choose your own before the first entry that matters.
+ORIGIN ?= localhost/my-log
 # The release that docs/decisions/0003-grpcio-release.md chose; `make constraints` holds the family to it.
 GRPCIO := 1.78.2
 
@@ -68,8 +70,8 @@ constraints: ## write constraints.txt anew: the newest releases, but grpcio as d
 demo: $(INSTALLED) ## an alliance on real data: server, members, receipts, all checked (2 minutes)
 	$(BIN)/python -m examples.demo $(ARGS)
 
-serve: $(INSTALLED) ## serve a log of one's own from ./my-log (made by `tlog init` the first time)
-	@test -e my-log || $(BIN)/tlog init my-log
+serve: $(INSTALLED) ## serve a log of one's own from ./my-log, made by `tlog init` the first time
+	@test -e my-log || $(BIN)/tlog init my-log --origin $(ORIGIN)
 	$(BIN)/tlog serve my-log $(ARGS)
 
 clean: ## remove .venv, caches and build products; never a log or the demo's folder

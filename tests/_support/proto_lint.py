@@ -56,7 +56,7 @@ class _Linter:
         self._commented = {
             tuple(location.path)
             for location in file.source_code_info.location
-            if location.leading_comments.strip() or location.trailing_comments.strip()
+            if location.leading_comments.strip()  # the one before it: buf does not count the one behind
         }
 
     def file_faults(self) -> Iterator[str]:

@@ -24,7 +24,8 @@ message FeedRequest {
   oneof food {
     // Flakes, in grams.
     uint32 flakes_g = 2;
-    uint32 worms = 3;  // Worms, counted.
+    // Worms, counted.
+    uint32 worms = 3;
   }
   // How often, by name.
   map<string, uint32> times = 4;
@@ -81,7 +82,11 @@ def test_a_schema_that_keeps_every_rule_passes(tmp_path: Path) -> None:
         ("// What Feed takes.\n", "", "FeedRequest: has no comment"),
         ("// How hungry, if known.\n", "", "FeedRequest.hunger: has no comment"),
         ("// What it eats.\n", "", "FeedRequest.food: has no comment"),
-        ("  // Worms, counted.", "", "FeedRequest.worms: has no comment"),
+        (
+            "    // Worms, counted.\n    uint32 worms = 3;",
+            "uint32 worms = 3;  // Worms.",
+            "worms: has no comment",
+        ),
         ("// How often, by name.\n", "", "FeedRequest.times: has no comment"),
         ("// How hungry a fish is.\n", "", "Hunger: has no comment"),
         ("// Very.\n", "", "Hunger.HUNGER_VERY: has no comment"),
