@@ -1,0 +1,192 @@
+"""The real server as a process of its own, on ports that the system chooses.
+
+`start(config_dir)` runs `python -m server` on a directory made by `tlog init`, and returns when it serves.
+Whatever the test does, only the process that was started here is ever signalled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 30.0
+
+
+class RealServer:
+    """Is one running server process."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: tempfile._TemporaryFileWrapper[str]) -> None:
+        self._process = process
+        self._errors = errors
+        self.announced: dict[str, Any] = {}
+
+    def __enter__(self) -> RealServer:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def grpc_address(self) -> str:
+        return str(self.announced["grpc"])
+
+    @property
+    def metrics_url(self) -> str:
+        return str(self.announced["metrics"])
+
+    @property
+    def errors(self) -> str:
+        """Return what the server wrote to stderr so far."""
+        return Path(self._errors.name).read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """Ask for a graceful stop, and return the exit code."""
+        return self._end(signal.SIGTERM, timeout_s)
+
+    def kill(self) -> int:
+        """End it at once, as a power cut would (kill -9); does nothing when it has ended."""
+        return self._end(signal.SIGKILL, 20.0)
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        """Wait until it ends by itself, and return the exit code."""
+        code = self._process.wait(timeout_s)
+        self._close()
+        return code
+
+    def _end(self, number: signal.Signals, timeout_s: float) -> int:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.wait(timeout_s)
+
+    def _close(self) -> None:
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def start(
+    config_dir: Path,
+    *,
+    grpc_port: int = 0,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+) -> RealServer:
+    """Start the server on a directory made by `tlog init`; returns when gRPC health says SERVING.
+
+    The directory's `tlog.toml` holds, except for the ports, which the system chooses (`grpc_port` fixes one),
+    and `overrides`, table by table. Raises RuntimeError, with the server's own words, when it does not start.
+    """
+    config = tomllib.loads((config_dir / "tlog.toml").read_text(encoding="utf-8"))
+    changes: dict[str, Mapping[str, object]] = {"grpc": {"port": grpc_port}, "metrics": {"port": 0}}
+    for tables in (changes, overrides or {}):
+        for table, values in tables.items():
+            config[table] = {**config.get(table, {}), **values}
+    path = config_dir / "test-server.toml"
+    path.write_text(_format_toml(config), encoding="utf-8")
+    return start_with_config(path)
+
+
+def start_with_config(path: Path) -> RealServer:
+    """Start the server with a configuration file as it is; otherwise as `start`."""
+    # A file, not a pipe: nobody reads while the test runs, and a full pipe would stop the server.
+    errors = tempfile.NamedTemporaryFile("w+", prefix="tlog-server-", suffix=".stderr")  # noqa: SIM115
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "--config", str(path), "--json"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    server = RealServer(process, errors)
+    try:
+        server.announced = _read_announcement(process)
+        _await_health(server)
+    except BaseException as error:
+        server.kill()
+        if isinstance(error, Exception):
+            raise RuntimeError(f"the server did not start: {error}\n{server.errors}") from error
+        raise
+    return server
+
+
+@contextmanager
+def running(config_dir: Path, **options: Any) -> Iterator[RealServer]:
+    """Start the server for a block, and stop it gracefully after it."""
+    server = start(config_dir, **options)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+def _read_announcement(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Read the one JSON line with the addresses; ends a server that says nothing for too long."""
+    assert process.stdout is not None
+    watchdog = threading.Timer(START_TIMEOUT_S, process.kill)
+    watchdog.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        watchdog.cancel()
+    if not line:
+        raise RuntimeError(f"it ended with exit code {process.wait(10)} before it served")
+    announced = json.loads(line)
+    if announced.get("event") != "serving":
+        raise RuntimeError(f"it announced {line!r}")
+    return dict(announced)
+
+
+def _await_health(server: RealServer) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    end_s = time.monotonic() + START_TIMEOUT_S
+    request = health_pb2.HealthCheckRequest(service="tlog.v1.LogService")
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+        while True:
+            try:
+                answer = check(request, timeout=2.0, wait_for_ready=True)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError as error:
+                if time.monotonic() > end_s:
+                    raise RuntimeError(f"health was not answered: {error}") from error
+            if time.monotonic() > end_s or not server.is_running:
+                raise RuntimeError("it does not say SERVING")
+            time.sleep(0.02)
+
+
+def _format_toml(config: Mapping[str, Mapping[str, object]]) -> str:
+    """Write tables of strings, numbers and booleans, which TOML spells as JSON does."""
+    lines: list[str] = []
+    for table, values in config.items():
+        lines.append(f"[{table}]")
+        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
