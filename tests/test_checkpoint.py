@@ -69,8 +69,8 @@ def test_any_origin_is_parsed(origin: str) -> None:
 
 
 def test_the_origin_is_not_empty() -> None:
-    """ "The origin MUST be non-empty, and it SHOULD be a schema-less URL containing neither Unicode spaces nor
-    plus (U+002B), such as `example.com/log42`."
+    """ "The origin MUST be non-empty, and it SHOULD be a schema-less URL containing neither Unicode spaces
+    nor plus (U+002B), such as `example.com/log42`."
     """
     with pytest.raises(MalformedError, match="origin of the checkpoint is empty"):
         parse_checkpoint(f"\n5\n{ROOT}\n")

@@ -159,7 +159,8 @@ def test_extension_lines_are_part_of_the_cosigned_message() -> None:
 
 def test_our_witness_does_not_cosign_extension_lines() -> None:
     """ "consensus between cosigners on the extension lines SHALL NOT be assumed, and no semantic statement is
-    made about any extension lines unless the cosigner's operator says otherwise." So ours stays away from them.
+    made about any extension lines unless the cosigner's operator says otherwise." So ours stays away from
+    them.
     """
     with pytest.raises(MalformedError, match="extension lines"):
         WITNESS.cosign(TEXT + "extension 1\n", 5)

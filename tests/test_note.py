@@ -285,8 +285,8 @@ def test_a_signature_without_four_bytes_of_key_id_or_without_more_is_not_written
 
 @pytest.mark.parametrize("count", [1, 16, MAX_SIGNATURES])
 def test_at_least_16_signatures_are_accepted(count: int) -> None:
-    """ "Verifiers SHOULD apply a maximum limit to the number of signatures in a note (or, equivalently, to the
-    overall size of a note), but MUST accept at least up to 16 signatures."
+    """ "Verifiers SHOULD apply a maximum limit to the number of signatures in a note (or, equivalently, to
+    the overall size of a note), but MUST accept at least up to 16 signatures."
     """
     signers = [signer(f"signer-{number}", number) for number in range(1, count + 1)]
     note = open_note(sign_note("text\n", signers), [verifier(one) for one in signers])

@@ -529,8 +529,8 @@ def test_duplicate_logs_are_judged_by_the_public_key() -> None:
 def test_duplicate_witnesses_are_judged_by_the_public_key() -> None:
     """ "Duplicate witnesses, i.e., multiple witness lines with the same public key, are not allowed."
 
-    tlog-cosignature: "The Ed25519 signed message format doesn't commit to the cosigner name, so the same public
-    key can't be used across multiple cosigners."
+    tlog-cosignature: "The Ed25519 signed message format doesn't commit to the cosigner name, so the same
+    public key can't be used across multiple cosigners."
     """
     for twin in (X1, cosigner("other.example", 101)):
         with pytest.raises(MalformedError, match=r"line 2 .*earlier witness line has the public key"):

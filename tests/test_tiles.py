@@ -285,9 +285,9 @@ def test_the_tiles_of_a_tree_hold_every_hash_of_every_level_once(size: int) -> N
 
 
 def test_a_partial_tile_is_named_by_the_size_that_needs_it() -> None:
-    """ "Clients MUST NOT fetch arbitrary partial tiles without verifying a checkpoint with a size that requires
-    their existence, and MAY fetch the full tile in parallel as a fallback in case the partial tile is not
-    available anymore."
+    """ "Clients MUST NOT fetch arbitrary partial tiles without verifying a checkpoint with a size that
+    requires their existence, and MAY fetch the full tile in parallel as a fallback in case the partial tile
+    is not available anymore."
     """
     assert tile_at(0, 273, 70_000).path == "tile/0/273.p/112"
     assert tile_at(ENTRIES_LEVEL, 273, 70_000).path == "tile/entries/273.p/112"
