@@ -31,6 +31,7 @@ class RealServer:
     def __init__(self, process: subprocess.Popen[str], errors: tempfile._TemporaryFileWrapper[str]) -> None:
         self._process = process
         self._errors = errors
+        self._final_errors: str | None = None
         self.announced: dict[str, Any] = {}
 
     def __enter__(self) -> RealServer:
@@ -59,6 +60,8 @@ class RealServer:
     @property
     def errors(self) -> str:
         """Return what the server wrote to stderr so far."""
+        if self._final_errors is not None:
+            return self._final_errors
         return Path(self._errors.name).read_text(encoding="utf-8", errors="replace")
 
     @property
@@ -87,6 +90,9 @@ class RealServer:
     def _close(self) -> None:
         if self._process.stdout is not None:
             self._process.stdout.close()
+        if self._final_errors is None:
+            self._final_errors = self.errors
+            self._errors.close()
 
 
 def start(

@@ -1,0 +1,47 @@
+"""A log's directory with a small alliance in it, made without the command line, and a server on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from _support.alliance import Alliance
+from _support.real_server import RealServer, start_with_config
+
+from tlog.key_file import write_key_file
+from tlog.log import Log
+
+CONFIG = """\
+[log]
+store_path = "store"
+key_path = "log.key"
+[grpc]
+port = 0
+reflection = true
+[metrics]
+port = 0
+"""
+
+
+def make_log_directory(directory: Path, alliance: Alliance, *, config: str = CONFIG) -> Path:
+    """Make what a server needs, with the alliance's governance appended; returns the configuration file."""
+    directory.mkdir(exist_ok=True)
+    write_key_file(directory / "log.key", alliance.signer)
+    with Log.create(directory / "store", alliance.signer) as log:
+        log.append(alliance.governance)
+    file = directory / "server.toml"
+    file.write_text(config)
+    return file
+
+
+@contextmanager
+def serving(config: Path) -> Iterator[RealServer]:
+    """Run a server while the block runs, and stop it gracefully unless the block ended it."""
+    server = start_with_config(config)
+    try:
+        yield server
+        if server.is_running:
+            assert server.stop() == 0
+    finally:
+        server.kill()
