@@ -21,7 +21,6 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from tlog.storage.lmdb_store import LmdbStore
 
 from server.config import Config, load_config
 from server.log_service import LogService
@@ -32,6 +31,7 @@ from tlog.errors import ConfigError, StateUnknownError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.key_file import read_key_file
 from tlog.log import Log
+from tlog.storage.lmdb_store import LmdbStore
 from tlog.v1 import log_pb2, log_pb2_grpc
 
 SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from tlog.validate import business_key_index, verify_entries
-
 from server.answers import Context, stream, unary
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
@@ -20,6 +18,7 @@ from tlog.errors import MalformedError, OutOfRangeError
 from tlog.log import Log
 from tlog.log_view import LogView, RangeProof, SignedCheckpoint
 from tlog.v1 import log_pb2, log_pb2_grpc
+from tlog.validate import business_key_index, verify_entries
 
 MAX_BATCH_ENTRIES = 1_000
 MAX_BATCH_BYTES = 4 * 2**20

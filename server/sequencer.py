@@ -17,12 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from tlog.validate import CallOutcome, VerifiedEntry
-
 from server.metrics import Metrics
 from tlog.errors import BatchRefusedError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
 from tlog.log_view import SignedCheckpoint
+from tlog.validate import CallOutcome, VerifiedEntry
 
 _MIN_RETRY_S = 0.05
 _MAX_RETRY_S = 5.0
