@@ -1,0 +1,109 @@
+"""The one place where a running client's trust moves: in memory, and on disk before anyone relies on it.
+
+Several calls are in flight at once and their replies come in any order. Two checkpoints that are each
+consistent with an older trusted one are NOT thereby consistent with each other: so when the trusted
+checkpoint moved while a reply was on its way, the log must also prove the two against each other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from tlog.client.checkpoint_file import CheckpointFile
+from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
+from tlog.errors import ConsistencyUnprovenError, OutOfRangeError, RemoteError, VerificationError
+
+AskConsistency = Callable[[int, int], Sequence[bytes]]
+"""Asks the log for the consistency proof from a smaller tree size to a larger one; may raise RemoteError."""
+
+
+class TrustKeeper:
+    """Holds a TrustedLog for many threads, and for other processes through the file that they share."""
+
+    def __init__(self, start: TrustedLog, file: CheckpointFile | None, ask: AskConsistency) -> None:
+        self._file = file
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._state = start
+        stored = None if file is None else file.load()
+        if stored is not None:
+            self._state = start.accept_stored(self._open_stored(stored))
+
+    @property
+    def state(self) -> TrustedLog:
+        """Return what is trusted at this moment."""
+        return self._state
+
+    def accept(
+        self, anchor: TrustedLog, candidate: VerifiedCheckpoint, consistency_proof: Sequence[bytes]
+    ) -> None:
+        """Take in a checkpoint that a reply proved consistent with `anchor`, the state it was asked with.
+
+        Returns when the candidate is consistent with everything trusted so far and, if it is newer, stored.
+        Raises what `TrustedLog.accept` raises, RemoteError when the log could not be asked, and the errors
+        of `CheckpointFile`; then nothing has moved.
+        """
+        self._settle(anchor, anchor.accept(candidate, consistency_proof), candidate)
+
+    def accept_unaccompanied(self, candidate: VerifiedCheckpoint) -> None:
+        """Take in a checkpoint that came without a consistency proof: ask for one. Raises as `accept`."""
+        current = self._state
+        self._settle(current, current.accept(candidate, self._bridge(current, candidate)), candidate)
+
+    def _settle(self, known: TrustedLog, proven: TrustedLog, candidate: VerifiedCheckpoint) -> None:
+        while True:
+            current = self._state
+            if current.newest != known.newest:
+                known, proven = current, current.accept(candidate, self._bridge(current, candidate))
+            # A stale candidate is a prefix of `known`, hence of all that came after it: nothing to move.
+            if proven is known or self._replace(known, proven):
+                return
+
+    def _bridge(self, current: TrustedLog, candidate: VerifiedCheckpoint) -> Sequence[bytes]:
+        smaller, larger = sorted((current.tree_size, candidate.tree_size))
+        if smaller in (0, larger):
+            return ()
+        try:
+            return self._ask(smaller, larger)
+        except OutOfRangeError as error:
+            notes = () if current.newest is None else (current.newest.note,)
+            raise ConsistencyUnprovenError(
+                f"{current.origin} signed trees of sizes {smaller} and {larger}, and now denies to have "
+                f"them ({error}): it may have been rolled back; trust neither, ask other members",
+                checkpoints=(*notes, candidate.note),
+            ) from error
+
+    def _replace(self, known: TrustedLog, proven: TrustedLog) -> bool:
+        """Move from one state to another; False when somebody else moved it first, `state` shows where."""
+        assert proven.newest is not None
+        with self._lock:
+            if self._state.newest != known.newest:
+                return False
+            if self._file is not None:
+                expected = None if known.newest is None else known.newest.note
+                stored = self._file.advance(expected=expected, new=proven.newest.note)
+                if stored != proven.newest.note:
+                    self._state = self._adopt(known, stored)
+                    return False
+            self._state = proven
+            return True
+
+    def _adopt(self, known: TrustedLog, stored: bytes) -> TrustedLog:
+        """Take over what another process stored; it got there from `known`, which the file held before."""
+        assert self._file is not None
+        other = self._open_stored(stored)
+        if other.tree_size < known.tree_size:
+            raise self._file.corruption(
+                f"it holds size {other.tree_size}, and held {known.tree_size} before in this process"
+            )
+        return known.accept_stored(other)
+
+    def _open_stored(self, note: bytes) -> VerifiedCheckpoint:
+        assert self._file is not None
+        try:
+            return self._state.open_committed(note)
+        except (VerificationError, RemoteError) as error:
+            raise self._file.corruption(
+                f"{error}; if the log's key changed, mend the policy instead"
+            ) from error
