@@ -1,0 +1,49 @@
+"""The registry of a log, folded from proven governance entries. Pure: values in, values or an error out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tlog.client.proven_entries import ProvenEntry
+from tlog.errors import NotFoundError, RefusedError, VerificationError
+from tlog.membership import Registry
+from tlog.merkle import leaf_hash
+from tlog.validate import verify_entry
+
+
+def verify_genesis(entry: bytes, pinned: bytes | None) -> None:
+    """Verify that entry 0 is the one whose leaf hash was pinned, if one was. Raises VerificationError."""
+    if pinned is not None and leaf_hash(entry) != pinned:
+        raise VerificationError(
+            f"entry 0 has leaf hash {leaf_hash(entry).hex()}, and {pinned.hex()} is pinned: this is another "
+            "log under the same origin, or the pinned hash is wrong"
+        )
+
+
+def verify_registry(origin: str, pinned: bytes | None, entries: Iterable[ProvenEntry]) -> Registry:
+    """Fold a log's governance entries, from entry 0 on, under the log's own rules.
+
+    A gap in their chain is an error, as `seq` and `prev` show it. Raises NotFoundError when there is none,
+    and VerificationError for another genesis or an entry that the rules refuse.
+    """
+    registry = Registry.EMPTY
+    seen = 0
+    for found in entries:
+        if not seen:
+            if found.leaf_index != 0:
+                raise VerificationError(
+                    f"the first governance entry shown is entry {found.leaf_index}; genesis is entry 0"
+                )
+            verify_genesis(found.entry, pinned)
+        try:
+            verified = verify_entry(found.entry, origin)
+            registry = registry.apply(verified.event, verified.public_keys, verified.leaf_hash)
+        except RefusedError as error:
+            raise VerificationError(
+                f"entry {found.leaf_index} is in the log of {origin} against the rules, or one before it is "
+                f"held back: {error}"
+            ) from error
+        seen += 1
+    if not seen:
+        raise NotFoundError(f"{origin} shows no governance entry, not even its genesis: is the log empty?")
+    return registry

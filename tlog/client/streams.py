@@ -1,0 +1,108 @@
+"""What the two server streams of a log mean to a reader: entries in order, checkpoints that only grow.
+
+Each opening of a stream begins with a published checkpoint, proven from the size that the request named; what
+follows hangs on that one. A stream that breaks is opened again where its reader stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tlog.client.connection import Connection
+from tlog.client.proven_entries import verify_run
+from tlog.client.resumable_stream import ResumableStream
+from tlog.client.trust_keeper import TrustKeeper
+from tlog.client.trusted_log import VerifiedCheckpoint
+from tlog.errors import OutOfRangeError, RemoteError
+from tlog.v1 import log_pb2
+
+
+def stream_entries(
+    connection: Connection, keeper: TrustKeeper, start: int, end: int | None
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (leaf_index, entry) for [start, end); None: up to the size of the stream's first checkpoint.
+
+    Requires 0 <= start, and start < end where `end` is given. Raises OutOfRangeError, VerificationError,
+    RemoteError and StorageError.
+    """
+    position, anchor = start, keeper.state
+
+    def request() -> log_pb2.GetEntriesRequest:
+        nonlocal anchor
+        anchor = keeper.state
+        return log_pb2.GetEntriesRequest(start=position, end=end or 0, trusted_tree_size=anchor.tree_size)
+
+    stream = ResumableStream(
+        connection,
+        connection.get_entries,
+        request,
+        stream_timeout_s=connection.timeout_s,
+        endless=False,
+    )
+    checkpoint: VerifiedCheckpoint | None = None
+    try:
+        while end is None or position < end:
+            read = stream.read()
+            if read is None:
+                raise RemoteError(f"the log ended the stream before entry {position}: entries are missing")
+            message, is_first = read
+            if is_first:
+                checkpoint = anchor.open_published(message.checkpoint)
+                keeper.accept(anchor, checkpoint, message.consistency_proof)
+                end = checkpoint.tree_size if end is None else end
+                if not position <= end <= checkpoint.tree_size:
+                    raise OutOfRangeError(
+                        f"entries [{position}, {end}) are asked for, and {checkpoint.tree_size} are published"
+                    )
+                if position == end:
+                    return
+            assert checkpoint is not None
+            assert end is not None
+            for entry in verify_run(message, checkpoint, position, end):
+                yield position, entry
+                position += 1
+    finally:
+        stream.close()
+
+
+def stream_checkpoints(
+    connection: Connection, keeper: TrustKeeper, *, stream_timeout_s: float
+) -> Iterator[VerifiedCheckpoint]:
+    """Yield the published checkpoint now and every larger one, until the connection is closed.
+
+    Raises VerificationError, RemoteError and StorageError.
+    """
+    anchor = keeper.state
+
+    def request() -> log_pb2.WatchCheckpointsRequest:
+        nonlocal anchor
+        anchor = keeper.state
+        return log_pb2.WatchCheckpointsRequest(trusted_tree_size=anchor.tree_size)
+
+    stream = ResumableStream(
+        connection,
+        connection.watch_checkpoints,
+        request,
+        stream_timeout_s=stream_timeout_s,
+        endless=True,
+    )
+    last_size = -1
+    try:
+        while True:
+            try:
+                read = stream.read()
+            except RemoteError:
+                if connection.is_closed:
+                    return
+                raise
+            assert read is not None
+            checkpoint = anchor.open_published(read[0].checkpoint)
+            keeper.accept(anchor, checkpoint, read[0].consistency_proof)
+            # The next message is proven from this one, whatever else was trusted meanwhile.
+            anchor = replace(anchor, newest=checkpoint)
+            if checkpoint.tree_size > last_size:
+                last_size = checkpoint.tree_size
+                yield checkpoint
+    finally:
+        stream.close()

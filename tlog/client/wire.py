@@ -1,0 +1,139 @@
+"""Protobuf messages to values and back, strictly. What is out of range here never reaches a verifier.
+
+Protobuf promises types, not ranges: a uint64 may exceed every size that the formats allow, and a `bytes` of a
+proof may have any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tlog.encoding import MAX_SIZE
+from tlog.errors import BatchRefusedError, ProofError, RefusalReason, RefusedError, RemoteError
+from tlog.v1 import log_pb2
+
+MAX_BATCH_ENTRIES = 1_000
+"""Most entries in one Append."""
+MAX_BATCH_BYTES = 4 << 20
+"""Most bytes of entries in one Append."""
+MAX_KEYS = 1_000
+"""Most entries asked for in one GetInclusionProofs or GetReceipts."""
+HASH_BYTES = 32
+MAX_TEXT_CHARACTERS = 300
+_REFUSAL_REASONS = {
+    int(log_pb2.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}")): reason for reason in RefusalReason
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeProof:
+    """Proves leaves [start, end); 0 <= start < end, hashes of 32 bytes in increasing leaf order."""
+
+    start: int
+    end: int
+    left: tuple[bytes, ...]
+    right: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InclusionProof:
+    """Proves one leaf; hashes of 32 bytes from the leaf up."""
+
+    leaf_index: int
+    hashes: tuple[bytes, ...]
+
+
+def decode_size(value: int, what: str) -> int:
+    """Check a tree size or leaf index to be below 2**63. Raises RemoteError."""
+    if value > MAX_SIZE:
+        raise RemoteError(f"the log answered with {what} {value}, above the maximum of {MAX_SIZE}")
+    return value
+
+
+def decode_hashes(hashes: Iterable[bytes], what: str) -> tuple[bytes, ...]:
+    """Check every hash of a proof to have 32 bytes. Raises ProofError."""
+    decoded = tuple(hashes)
+    for position, value in enumerate(decoded):
+        if len(value) != HASH_BYTES:
+            raise ProofError(f"hash {position} of the {what} has {len(value)} bytes, not {HASH_BYTES}")
+    return decoded
+
+
+def decode_range_proof(message: log_pb2.RangeProof) -> RangeProof:
+    """Decode a range proof. Raises ProofError for an empty or reversed range, RemoteError for a huge one."""
+    start, end = decode_size(message.start, "range start"), decode_size(message.end, "range end")
+    if start >= end:
+        raise ProofError(f"the range proof is for entries [{start}, {end}), which are none")
+    return RangeProof(
+        start=start,
+        end=end,
+        left=decode_hashes(message.left, "range proof"),
+        right=decode_hashes(message.right, "range proof"),
+    )
+
+
+def decode_inclusion_proof(message: log_pb2.InclusionProof) -> InclusionProof:
+    """Decode an inclusion proof. Raises ProofError or RemoteError."""
+    return InclusionProof(
+        leaf_index=decode_size(message.leaf_index, "leaf index"),
+        hashes=decode_hashes(message.hashes, "inclusion proof"),
+    )
+
+
+def decode_refusal(message: log_pb2.AppendRefusal, entries_sent: int) -> BatchRefusedError:
+    """Decode why a batch of `entries_sent` entries was refused, every bad position with its reason.
+
+    Raises RemoteError when it names no position, one twice, one that was not sent, or an unknown reason.
+    """
+    if len(message.other_positions) != len(message.other_reasons):
+        raise RemoteError(
+            f"the log's refusal names {len(message.other_positions)} more positions and "
+            f"{len(message.other_reasons)} more reasons: nothing can be told from it"
+        )
+    refusals: dict[int, RefusedError] = {}
+
+    def add(position: int, reason: int, text: str, existing_leaf_index: int | None) -> None:
+        if position >= entries_sent or position in refusals:
+            raise RemoteError(
+                f"the log's refusal names position {position} of {entries_sent} entries, or names it twice"
+            )
+        kind = _REFUSAL_REASONS.get(reason)
+        if kind is None:
+            raise RemoteError(
+                f"the log refused entry {position} with reason {reason}, which this release does not know: "
+                "update it"
+            )
+        refusals[position] = RefusedError(
+            kind, text or f"the log says only: {kind}", existing_leaf_index=existing_leaf_index
+        )
+
+    for refusal in message.refusals:
+        existing = refusal.existing_leaf_index if refusal.HasField("existing_leaf_index") else None
+        add(
+            refusal.position,
+            refusal.reason,
+            printable(refusal.message),
+            None if existing is None else decode_size(existing, "existing leaf index"),
+        )
+    for position, reason in zip(message.other_positions, message.other_reasons, strict=True):
+        add(position, reason, "", None)
+    if not refusals:
+        raise RemoteError("the log refused the batch and named no entry of it")
+    return BatchRefusedError(refusals)
+
+
+def encode_entry_key(key: int | tuple[str, str]) -> log_pb2.EntryKey:
+    """Encode the name of an entry: its leaf index, or its event's (source, id)."""
+    if isinstance(key, int):
+        return log_pb2.EntryKey(leaf_index=key)
+    source, event_id = key
+    return log_pb2.EntryKey(source_id=log_pb2.SourceId(source=source, id=event_id))
+
+
+def printable(text: str) -> str:
+    """Make a remote's text safe to show: one line, printable, at most 300 characters."""
+    shown = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+    return shown if len(shown) <= MAX_TEXT_CHARACTERS else f"{shown[:MAX_TEXT_CHARACTERS]}…"
