@@ -132,10 +132,11 @@ def start_with_config(path: Path) -> RealServer:
     try:
         server.announced = _read_announcement(process)
         _await_health(server)
-    except BaseException as error:
+    except Exception as error:
         server.kill()
-        if isinstance(error, Exception):
-            raise RuntimeError(f"the server did not start: {error}\n{server.errors}") from error
+        raise RuntimeError(f"the server did not start: {error}\n{server.errors}") from error
+    except BaseException:
+        server.kill()
         raise
     return server
 

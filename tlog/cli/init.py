@@ -1,0 +1,238 @@
+"""`tlog init`: a directory with everything that one log needs, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlog.cli.keygen import generate_signer
+from tlog.cli.options import JsonOption
+from tlog.cli.report import say, say_document, say_facts
+from tlog.cli.rules import catalogue_rules
+from tlog.cli.serve import CONFIG_NAME
+from tlog.errors import ConfigError, MalformedError, StorageError
+from tlog.key_file import write_key_file
+
+KEY_NAME = "log.key"
+STORE_NAME = "store"
+POLICY_NAME = "policy"
+GOVERNANCE_NAME = "governance"
+
+CONFIG_TEXT = """\
+# What `tlog serve` runs with. Paths are relative to this file. Every line that is commented out shows the
+# default; a name that is unknown, or a value out of range, is refused. docs/operations.md explains them all.
+
+[log]
+store_path = "store"
+key_path = "log.key"
+
+[grpc]
+# Plaintext: leave it on loopback, or put a TLS proxy in front.
+# listen_address = "127.0.0.1"
+# port = 8650
+# reflection = false
+# max_concurrent_calls = 4096
+# stop_timeout_s = 10.0
+
+[metrics]
+# enabled = true
+# listen_address = "127.0.0.1"
+# port = 8651
+
+[limits]
+# max_queued_entries = 20000
+# max_queued_bytes = 67108864
+# max_commit_entries = 4000
+
+[store]
+# map_size_bytes = 1073741824
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLog:
+    """Says what was made: public facts only."""
+
+    origin: str
+    vkey: str
+    genesis_leaf_hash: bytes
+    governance_vkeys: tuple[str, ...]
+    threshold: int
+    tree_size: int
+    root_hash: bytes
+
+
+def init(
+    *,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty directory.")],
+    origin: Annotated[
+        str,
+        typer.Option(
+            "--origin", help="The log's name for ever, such as log.example.org/alliance (no scheme)."
+        ),
+    ],
+    governance_keys: Annotated[
+        int, typer.Option("--governance-keys", min=1, max=16, help="How many governance keys to make.")
+    ] = 3,
+    threshold: Annotated[
+        int, typer.Option("--threshold", min=1, max=16, help="How many of them must sign a change.")
+    ] = 2,
+    no_rules: Annotated[
+        bool, typer.Option("--no-rules", help="Leave out the rules of the trade catalogue.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a log: keys, policy, configuration, and a store with its genesis."""
+    if threshold > governance_keys:
+        raise ConfigError(f"--threshold {threshold} is above --governance-keys {governance_keys}: lower it")
+    with _new_directory(directory) as building:
+        made = _build(building, origin, governance_keys, threshold, with_rules=not no_rules)
+    if as_json:
+        say_document(
+            {
+                "origin": made.origin,
+                "vkey": made.vkey,
+                "genesis_leaf_hash": made.genesis_leaf_hash.hex(),
+                "governance_vkeys": made.governance_vkeys,
+                "threshold": made.threshold,
+                "tree_size": made.tree_size,
+                "root_hash": made.root_hash.hex(),
+                "directory": str(directory),
+                "policy": str(directory / POLICY_NAME),
+                "config": str(directory / CONFIG_NAME),
+            }
+        )
+        return
+    say_facts(
+        {
+            "origin": made.origin,
+            "vkey": made.vkey,
+            "genesis": f"{made.genesis_leaf_hash.hex()} (leaf hash of entry 0: members pin it)",
+            "log key": f"{directory / KEY_NAME} (secret)",
+            "governance": f"{directory / GOVERNANCE_NAME}/1.key … {governance_keys}.key (secret), "
+            f"{threshold} must sign",
+            "policy": f"{directory / POLICY_NAME} (give it to members)",
+            "store": f"{directory / STORE_NAME}, {made.tree_size} entries",
+        }
+    )
+    say()
+    say("Next:")
+    say(f"  tlog serve {directory}")
+    say("  tlog keygen member.example --out member.key       # each member, at home")
+    say("  tlog member add ID --name NAME --source URI --role ROLE --key KEYID \\")
+    signing = " ".join(f"--sign {directory / GOVERNANCE_NAME / f'{n}.key'}" for n in range(1, threshold + 1))
+    say(f"    --policy {directory / POLICY_NAME} {signing}")
+    say("  Then hand the governance keys to different people, and take them off this machine.")
+
+
+def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with_rules: bool) -> NewLog:
+    # Imported here: a usage error needs no store.
+    from tlog.envelope import sign_entry
+    from tlog.governance import build_genesis, build_rules
+    from tlog.log import Log
+    from tlog.merkle import leaf_hash
+    from tlog.policy import build_policy, format_policy
+
+    signer = generate_signer(origin, "--origin")
+    governors = [generate_signer(f"{origin}/governance-{n}", "--origin") for n in range(1, key_count + 1)]
+    time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        genesis = build_genesis(
+            origin=origin,
+            time=time,
+            log_vkeys=[signer.vkey],
+            governance_keys=[governor.public_key for governor in governors],
+            threshold=threshold,
+        )
+    except MalformedError as error:
+        raise ConfigError(f"--origin cannot be used: {error}") from error
+    entries = [sign_entry(genesis, governors[:threshold])]
+    genesis_leaf_hash = leaf_hash(entries[0])
+    if with_rules:
+        rules = build_rules(
+            origin=origin, time=time, seq=1, prev=genesis_leaf_hash.hex(), rules=catalogue_rules()
+        )
+        entries.append(sign_entry(rules, governors[:threshold]))
+
+    write_key_file(directory / KEY_NAME, signer)
+    (directory / GOVERNANCE_NAME).mkdir(mode=0o700)
+    for number, governor in enumerate(governors, start=1):
+        write_key_file(directory / GOVERNANCE_NAME / f"{number}.key", governor)
+    _write_durably(directory / POLICY_NAME, format_policy(build_policy([signer.vkey])))
+    _write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
+    with Log.create(directory / STORE_NAME, signer) as log:
+        checkpoint = log.append(entries).checkpoint.checkpoint
+    return NewLog(
+        origin=origin,
+        vkey=signer.vkey,
+        genesis_leaf_hash=genesis_leaf_hash,
+        governance_vkeys=tuple(governor.vkey for governor in governors),
+        threshold=threshold,
+        tree_size=checkpoint.tree_size,
+        root_hash=checkpoint.root_hash,
+    )
+
+
+@contextmanager
+def _new_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` that takes its place when the block ends well, and goes when not.
+
+    Raises ConfigError when `path` is anything but absent or an empty directory, StorageError when it cannot
+    be made. A crash leaves the sibling behind, named after `path`, and never `path` itself half made.
+    """
+    target = path.absolute()
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent} is not a directory: make it first")
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ConfigError(f"{path} exists and is no directory: choose another one")
+    if target.is_dir() and any(target.iterdir()):
+        raise ConfigError(
+            f"{path} is not empty: a log is made in a new or empty directory, choose another one"
+        )
+    if target.is_dir() and target.samefile(Path.cwd()):
+        raise ConfigError(
+            f"{path} is where you are, and would be replaced: run this from its parent directory"
+        )
+    try:
+        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    except OSError as error:
+        raise StorageError(f"nothing can be made in {target.parent}: {error.strerror}") from error
+    try:
+        yield building
+        _fsync_directories(building)
+        # Replaces an empty directory in one step; if somebody filled it meanwhile, this fails.
+        building.rename(target)
+        _fsync(target.parent)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be made: {error.strerror}; nothing was left behind") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync_directories(top: Path) -> None:
+    for directory, _, _ in os.walk(top):
+        _fsync(Path(directory))
+
+
+def _fsync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

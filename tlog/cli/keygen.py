@@ -1,0 +1,45 @@
+"""`tlog keygen`: one new signing key in a file that only its owner reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlog.cli.options import JsonOption
+from tlog.cli.report import say_document, say_facts
+from tlog.errors import ConfigError, MalformedError
+from tlog.key_file import write_key_file
+from tlog.note import Signer
+
+
+def keygen(
+    *,
+    name: Annotated[
+        str, typer.Argument(help="Name of the key, such as the member's domain: no spaces, no +.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New file for the key; it gets mode 0600.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a signing key; prints its public half, never the secret."""
+    signer = generate_signer(name, "NAME")
+    write_key_file(out, signer)
+    facts = {
+        "name": signer.name,
+        "vkey": signer.vkey,
+        "keyid": signer.public_key.hex(),
+        "key_file": str(out),
+    }
+    if as_json:
+        say_document(facts)
+        return
+    say_facts(facts)
+
+
+def generate_signer(name: str, what: str) -> Signer:
+    """Draw a new key. Raises ConfigError when `name`, which the user gave as `what`, cannot be a key name."""
+    try:
+        return Signer.generate(name)
+    except MalformedError as error:
+        raise ConfigError(f"{what} cannot be used: {error}") from error

@@ -1,0 +1,79 @@
+"""`tlog status`: does the server answer, does it serve, and does what it shows check out."""
+
+from __future__ import annotations
+
+from tlog.cli.options import JsonOption, LogOptions, with_log_options
+from tlog.cli.report import say, say_document, say_facts
+from tlog.errors import RemoteError
+from tlog.exit_codes import ExitCode
+
+SERVICE_NAME = "tlog.v1.LogService"
+
+
+@with_log_options
+def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
+    """Ask a log for its health, its checkpoint and its governance, and say what was checked."""
+    health = check_health(log.server, log.timeout_s)
+    with log.connect() as client:
+        before = client.trusted
+        newest = client.checkpoint()
+        registry = client.registry()
+    checked = [
+        "health, as the server says",
+        f"the checkpoint's signatures against {log.policy}",
+        "first contact: nothing was trusted before"
+        if before is None
+        else f"consistency with size {before.tree_size}",
+        "the chain of governance entries from entry 0 on",
+        "the pinned genesis" if log.genesis else "NOT the genesis: pin it with --genesis",
+    ]
+    code = ExitCode.OK if health == "SERVING" else ExitCode.IO_OR_REMOTE
+    if as_json:
+        say_document(
+            {
+                "server": log.server,
+                "health": health,
+                "origin": newest.checkpoint.origin,
+                "tree_size": newest.tree_size,
+                "root_hash": newest.root_hash.hex(),
+                "trusted_tree_size_before": None if before is None else before.tree_size,
+                "governance": {"seq": registry.seq, "prev": registry.prev, "threshold": registry.threshold},
+                "members": len(registry.members),
+                "checked": checked,
+            }
+        )
+        return code
+    say_facts(
+        {
+            "server": log.server,
+            "health": health,
+            "origin": newest.checkpoint.origin,
+            "tree size": newest.tree_size,
+            "root hash": newest.root_hash.hex(),
+            "members": len(registry.members),
+            "governance": f"seq {registry.seq}, "
+            f"{registry.threshold} of {len(registry.governance_keys)} keys must sign",
+        }
+    )
+    for line in checked:
+        say(f"checked: {line}")
+    return code
+
+
+def check_health(server: str, timeout_s: float) -> str:
+    """Ask grpc.health.v1 for the log's status, such as SERVING. Raises RemoteError."""
+    # Imported here: grpc takes longer to load than most commands run.
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(server) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
+            answer = stub.Check(request, timeout=timeout_s)  # type: ignore[attr-defined]
+        except grpc.RpcError as error:
+            raise RemoteError(
+                f"{server} does not answer as a log does ({error.code().name}): is it running, and is this "
+                "its address? `tlog serve` prints it"
+            ) from error
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
