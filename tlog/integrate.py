@@ -114,8 +114,8 @@ class TreeEdge:
             if len(stored) != stored_tile_bytes(width) or b"".join(heights) != stored:
                 raise CorruptionError(
                     f"stored tile {index} of level {level} (width {width}, {len(stored)} bytes) is too "
-                    "short or too long, or its inner nodes do not follow from its lowest hashes: restore the store "
-                    "from a backup"
+                    "short or too long, or its inner nodes do not follow from its lowest hashes: restore "
+                    "the store from a backup"
                 )
             tiles.append(heights)
         return cls(tree_size, tuple(tiles))

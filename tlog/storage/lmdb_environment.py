@@ -46,6 +46,7 @@ MAX_READERS = 1024
 _MIN_MAP_BYTES = 2**20
 _FILE_MODE = 0o700  # LMDB takes the execute bits off for its files
 _OPEN_ATTEMPTS = 5
+_UNDO_PATIENCE_S = 1.0
 
 ReadTransaction: TypeAlias = "lmdb.Transaction[memoryview]"
 WriteTransaction: TypeAlias = "lmdb.Transaction[bytes]"
@@ -227,22 +228,30 @@ class LmdbEnvironment:
             transaction = self._environment.begin(write=True)
         except lmdb.Error as error:
             raise _translated(self.path, error, "nothing was written") from error
+        before = transaction.id() - 1
         try:
-            before = transaction.id() - 1
             apply(transaction)
+        except lmdb.MapFullError:
+            self._undo(transaction)
+            return False
+        except lmdb.Error as error:
+            self._undo(transaction)
+            raise _translated(self.path, error, "nothing was written") from error
+        except BaseException:
+            self._undo(transaction)
+            raise
+        try:
+            transaction.commit()
         except lmdb.MapFullError:
             return False
         except lmdb.Error as error:
-            raise _translated(self.path, error, "nothing was written") from error
-        else:
-            try:
-                transaction.commit()
-            except lmdb.MapFullError:
-                return False
-            except lmdb.Error as error:
-                self._after_failed_commit(before, error)
-            return True
-        finally:
+            self._after_failed_commit(before, error)
+        return True
+
+    def _undo(self, transaction: WriteTransaction) -> None:
+        # py-lmdb's abort waits for an instant at which no other thread is inside LMDB, and under steady
+        # reading there is none: so new readers are held back for it. (Its commit does not wait.)
+        with self._gate.quiet(_UNDO_PATIENCE_S):
             transaction.abort()
 
     def _after_failed_commit(self, before: int, error: lmdb.Error) -> None:

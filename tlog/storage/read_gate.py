@@ -46,24 +46,41 @@ class ReadGate:
                     self._changed.notify_all()
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the gate alone, after every open reader has ended.
+    def quiet(self, patience_s: float) -> Iterator[bool]:
+        """Hold back new readers, and wait up to `patience_s` seconds for the open ones.
 
-        Raises StorageError when this thread holds a reader itself, or when one stays open too long.
+        Yields whether there is none left. The caller's own readers, if it has any, count as well.
         """
-        self.require_no_reader_here()
         with self._changed:
             while self._exclusive:
                 self._changed.wait()
             # From here on new readers wait, so that the open ones are the last.
             self._exclusive = True
         try:
-            self._wait_for_readers()
-            yield
+            with self._changed:
+                alone = self._changed.wait_for(lambda: not self._readers, patience_s)
+            yield alone
         finally:
             with self._changed:
                 self._exclusive = False
                 self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the gate alone, after every open reader has ended.
+
+        Raises StorageError when this thread holds a reader itself, or when one stays open too long.
+        """
+        self.require_no_reader_here()
+        with self.quiet(self._timeout_s) as alone:
+            if not alone:
+                with self._changed:
+                    threads = sorted(self._readers)
+                raise StorageError(
+                    f"readers are still open after {self._timeout_s} s, in threads {threads}: nothing was "
+                    "done; open a reader for one answer only"
+                )
+            yield
 
     def require_no_reader_here(self) -> None:
         """Refuse, with StorageError, to go on in a thread that has a reader open."""
@@ -71,12 +88,4 @@ class ReadGate:
             if threading.get_ident() in self._readers:
                 raise StorageError(
                     "this thread has a reader open: nothing was done; end the reader's block first"
-                )
-
-    def _wait_for_readers(self) -> None:
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._readers, self._timeout_s):
-                raise StorageError(
-                    f"{sum(self._readers.values())} readers are still open after {self._timeout_s} s, in "
-                    f"threads {sorted(self._readers)}: nothing was done; open a reader for one answer only"
                 )
