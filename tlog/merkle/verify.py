@@ -67,8 +67,9 @@ def root_from_inclusion_proof(
 def verify_consistency(size1: int, size2: int, proof: Sequence[bytes], root1: bytes, root2: bytes) -> None:
     """Verify that the tree of `size2` leaves begins with the tree of `size1` (RFC 9162, 2.1.4.2).
 
-    Requires 0 <= size1 <= size2 < 2**63. Where size1 is 0 or equal to size2 the proof must be empty; then
-    root1 must be EMPTY_ROOT in the first case, and root2 in the second. Raises ProofError.
+    Requires 0 <= size1 <= size2 < 2**63. Where size1 is 0 the proof must be empty and root1 EMPTY_ROOT;
+    where the sizes are equal the proof must be empty and the roots equal. Every tree begins with the empty
+    one, so size1 = 0 says nothing about the root2 of a size2 > 0. Raises ProofError.
     """
     check_size(size1, "the smaller tree size", ProofError)
     check_size(size2, "the larger tree size", ProofError)
@@ -220,7 +221,6 @@ def _levels_from_range(
                 nodes.append(unused_right.pop())
             else:
                 nodes.append(fold_right_edge(unused_right[::-1]))
-                unused_right.clear()
         levels.append((first, nodes))
         parents = [node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes) - 1, 2)]
         # Without a sibling the last node of a level is itself the last node of the next.
