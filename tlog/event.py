@@ -86,7 +86,7 @@ _SOURCE: Final = re.compile(f"(?:{_PLAIN_SOURCE.pattern}|%[0-9A-Fa-f]{{2}})++")
 # Section 3.3: segments that a reader may resolve away; a scheme or a `/` stands before them.
 _DOT_SEGMENT: Final = re.compile(r"(?:^(?:[A-Za-z][A-Za-z0-9+.\-]*:)?|/)(?:\.|%2[eE]){1,2}(?:/|\Z)")
 _ABSOLUTE_URI: Final = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.\-]*:(?:[A-Za-z0-9\-._~:/?#@!$&'()*+,;=\[\]]|%[0-9A-Fa-f]{2})+"
+    r"[A-Za-z][A-Za-z0-9+.\-]*:(?:[A-Za-z0-9\-._~:/?#@!$&'()*+,;=\[\]]|%[0-9A-Fa-f]{2})++"
 )
 # RFC 2045 section 5.1: type "/" subtype, then parameters.
 _MEDIA_TYPE: Final = re.compile(
@@ -324,9 +324,9 @@ def _parse_attributes(members: dict[str, JsonValue]) -> dict[str, AttributeValue
             )
         attributes[name] = value
     if "datacontenttype" in attributes:
-        _check_form(attributes, "datacontenttype", _MEDIA_TYPE, "media type (RFC 2046)")
+        _check_form(attributes, "datacontenttype", _MEDIA_TYPE, "a media type (RFC 2046)")
     if "dataschema" in attributes:
-        _check_form(attributes, "dataschema", _ABSOLUTE_URI, "absolute URI (RFC 3986)")
+        _check_form(attributes, "dataschema", _ABSOLUTE_URI, "an absolute URI (RFC 3986)")
     return attributes
 
 
@@ -336,7 +336,7 @@ def _check_form(
     value = attributes[name]
     if not isinstance(value, str) or not form.fullmatch(value):
         raise MalformedError(
-            f"the event's {name} is {_described(value)}, not a {what}: mend it, or leave it out"
+            f"the event's {name} is {_described(value)}, not {what}: mend it, or leave it out"
         )
 
 
