@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from typing import Any
 
 import pytest
 from _support.alliance import key, log_signer
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +77,51 @@ def test_an_entry_is_spelled_as_the_format_says(size: int, count: int) -> None:
     entry = encode_entry(payload, pairs)
     assert entry == spell(payload, *map(hexed, pairs))
     assert decode_entry(entry) == Envelope(payload, tuple(pairs))
+
+
+def dsse_envelope_class() -> type[Message]:
+    """Make the message class of DSSE's published envelope.proto, for a protobuf runtime that is not ours."""
+    file = descriptor_pb2.FileDescriptorProto(name="envelope.proto", package="io.intoto", syntax="proto3")
+    types = descriptor_pb2.FieldDescriptorProto
+    envelope = file.message_type.add(name="Envelope")
+    envelope.field.add(name="payload", number=1, type=types.TYPE_BYTES, label=types.LABEL_OPTIONAL)
+    envelope.field.add(name="payloadType", number=2, type=types.TYPE_STRING, label=types.LABEL_OPTIONAL)
+    envelope.field.add(
+        name="signatures",
+        number=3,
+        type=types.TYPE_MESSAGE,
+        type_name=".io.intoto.Signature",
+        label=types.LABEL_REPEATED,
+    )
+    signature = file.message_type.add(name="Signature")
+    signature.field.add(name="sig", number=1, type=types.TYPE_BYTES, label=types.LABEL_OPTIONAL)
+    signature.field.add(name="keyid", number=2, type=types.TYPE_STRING, label=types.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("io.intoto.Envelope"))
+
+
+DSSE_ENVELOPE = dsse_envelope_class()
+
+
+@pytest.mark.parametrize("count", [1, 2, 16])
+@pytest.mark.parametrize("size", [1, 127, 128, 20_000])
+def test_a_protobuf_runtime_writes_and_reads_the_same_spelling(size: int, count: int) -> None:
+    payload = b"x" * size
+    envelope: Any = DSSE_ENVELOPE(payload=payload, payloadType="application/cloudevents+json")
+    for number in range(count):
+        public_key, signature = fake(number)
+        envelope.signatures.add(sig=signature, keyid=public_key.hex())
+    entry = encode_entry(payload, [fake(number) for number in range(count)])
+    assert envelope.SerializeToString(deterministic=True) == entry
+    assert DSSE_ENVELOPE.FromString(entry) == envelope
+
+
+def test_what_a_protobuf_runtime_would_let_pass_is_refused() -> None:
+    # Its own parse-and-write-again keeps an unknown field, and so proves nothing about the spelling.
+    entry = GOOD + b"\x20\x01"
+    assert DSSE_ENVELOPE.FromString(entry).SerializeToString(deterministic=True) == entry
+    refused(entry, "no whole number of signature fields")
 
 
 def test_signatures_are_encoded_by_ascending_keyid_whatever_their_order() -> None:
