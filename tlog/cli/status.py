@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.report import say, say_document, say_facts
-from tlog.errors import RemoteError
 from tlog.exit_codes import ExitCode
-
-SERVICE_NAME = "tlog.v1.LogService"
 
 
 @with_log_options
 def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
     """Ask a log for its health, its checkpoint and its governance, and say what was checked."""
+    # Imported here: grpc takes longer to load than most commands run.
+    from tlog.client.health import check_health
+
     health = check_health(log.server, log.timeout_s)
     with log.connect() as client:
         before = client.trusted
@@ -58,22 +58,3 @@ def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
     for line in checked:
         say(f"checked: {line}")
     return code
-
-
-def check_health(server: str, timeout_s: float) -> str:
-    """Ask grpc.health.v1 for the log's status, such as SERVING. Raises RemoteError."""
-    # Imported here: grpc takes longer to load than most commands run.
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    with grpc.insecure_channel(server) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
-            answer = stub.Check(request, timeout=timeout_s)  # type: ignore[attr-defined]
-        except grpc.RpcError as error:
-            raise RemoteError(
-                f"{server} does not answer as a log does ({error.code().name}): is it running, and is this "
-                "its address? `tlog serve` prints it"
-            ) from error
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

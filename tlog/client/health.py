@@ -1,0 +1,25 @@
+"""Is a log's server there, and does it serve? Its own word only: nothing here can be verified."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tlog.errors import RemoteError
+
+SERVICE_NAME = "tlog.v1.LogService"
+
+
+def check_health(address: str, timeout_s: float) -> str:
+    """Ask grpc.health.v1 for the log's status, such as SERVING. Raises RemoteError."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
+            answer = stub.Check(request, timeout=timeout_s)  # type: ignore[attr-defined]
+        except grpc.RpcError as error:
+            raise RemoteError(
+                f"{address} does not answer as a log does ({error.code().name}): is it running, and is this "
+                "its address? `tlog serve` prints it"
+            ) from error
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
