@@ -146,6 +146,15 @@ def test_no_answer_of_a_log_that_was_rolled_back_is_taken(
     assert state_file.read_bytes() == trusted
 
 
+def test_an_index_that_a_rolled_back_log_denies_raises_the_alarm(client: LogClient, filled: LyingLog) -> None:
+    client.checkpoint()
+    filled.fork_to(entries(0, 12))
+    with pytest.raises(ConsistencyUnprovenError):
+        client.inclusion_proof(b"entry 20", leaf_index=20)
+    with pytest.raises(ConsistencyUnprovenError):
+        list(client.entries(20))
+
+
 @pytest.mark.parametrize("method", ASK)
 def test_no_answer_signed_by_another_key_or_for_another_origin_is_taken(
     client: LogClient, filled: LyingLog, state_file: Path, method: str
@@ -231,6 +240,20 @@ def test_another_entry_under_the_same_source_and_id_is_not_passed_off(
         client.inclusion_proof(other)
     with pytest.raises(ProofError):
         client.receipts([other])
+
+
+def test_a_proof_at_another_index_than_was_asked_for_is_refused(client: LogClient, filled: LyingLog) -> None:
+    """The entry is where the log says it is, and yet that is not what was asked."""
+    filled.lies["GetInclusionProofs"] = lambda reply, request: reply.results[0].proof.CopyFrom(
+        filled.inclusion(9, 30)
+    )
+    with pytest.raises(ProofError, match="entry 3 was asked for"):
+        client.inclusion_proof(b"entry 9", leaf_index=3)
+    filled.lies["GetReceipts"] = lambda reply, request: setattr(
+        reply.results[0], "receipt", filled.receipt(9, 30)
+    )
+    with pytest.raises(ProofError, match="entry 3 was asked for"):
+        client.receipts([b"entry 9"], leaf_indices=[3])
 
 
 def test_more_keys_than_one_call_takes_are_asked_in_several(client: LogClient, log: LyingLog) -> None:
