@@ -180,7 +180,7 @@ def decode_entry_bundle(data: bytes, width: int | None = None) -> list[bytes]:
     while at < len(data):
         start = at + _LENGTH_BYTES
         end = start + int.from_bytes(data[at:start], "big")
-        if start > len(data) or end > len(data):
+        if end > len(data):
             raise MalformedError(f"the entry bundle is cut off in its entry {len(entries)}, at byte {at}")
         if len(entries) == TILE_WIDTH:
             raise MalformedError(f"the entry bundle has more than {TILE_WIDTH} entries")
