@@ -128,7 +128,7 @@ def init(
     say("Next:")
     say(f"  tlog serve {directory}")
     say("  tlog keygen member.example --out member.key       # each member, at home")
-    say("  tlog member add ID --name NAME --source URI --role ROLE --key KEYID \\")
+    say("  tlog member add ID --name NAME --source URI --role ROLE --key member.key.vkey \\")
     signing = " ".join(f"--sign {directory / GOVERNANCE_NAME / f'{n}.key'}" for n in range(1, threshold + 1))
     say(f"    --policy {directory / POLICY_NAME} {signing}")
     say("  Then hand the governance keys to different people, and take them off this machine.")

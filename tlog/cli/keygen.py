@@ -1,4 +1,4 @@
-"""`tlog keygen`: one new signing key in a file that only its owner reads."""
+"""`tlog keygen`: one new signing key in a file that only its owner reads, and its public half beside it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tlog.errors import ConfigError, MalformedError
 from tlog.key_file import write_key_file
 from tlog.note import Signer
 
+VKEY_SUFFIX = ".vkey"
+
 
 def keygen(
     *,
@@ -22,14 +24,19 @@ def keygen(
     out: Annotated[Path, typer.Option("--out", help="New file for the key; it gets mode 0600.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make a signing key; prints its public half, never the secret."""
+    """Make a signing key; its public half goes to FILE.vkey and to the terminal, the secret to FILE only."""
     signer = generate_signer(name, "NAME")
+    public = out.with_name(out.name + VKEY_SUFFIX)
+    if public.exists():
+        raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
     write_key_file(out, signer)
+    public.write_text(signer.vkey + "\n", encoding="utf-8")
     facts = {
         "name": signer.name,
         "vkey": signer.vkey,
         "keyid": signer.public_key.hex(),
         "key_file": str(out),
+        "vkey_file": str(public),
     }
     if as_json:
         say_document(facts)

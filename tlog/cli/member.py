@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from tlog.cli.files import read_file
 from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
+from tlog.cli.keygen import VKEY_SUFFIX
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.report import Json, remark, say_document, say_facts, say_table
 from tlog.ed25519 import PUBLIC_KEY_BYTES
@@ -82,7 +85,7 @@ def add(
     ] = None,
     keys: Annotated[
         list[str] | None,
-        typer.Option("--key", metavar="KEYID|VKEY", help="Public key to add; once for each."),
+        typer.Option("--key", metavar="KEYID|VKEY|FILE.vkey", help="Public key to add; once for each."),
     ] = None,
     revoke: Annotated[
         list[str] | None, typer.Option("--revoke", metavar="KEYID", help="Public key to revoke, for ever.")
@@ -151,7 +154,9 @@ def member_document(one: Member) -> dict[str, Json]:
 
 
 def parse_member_key(text: str) -> bytes:
-    """Read a public key: keyid (64 hex digits) or vkey, as `tlog keygen` prints both. Raises ConfigError."""
+    """Read a public key: keyid (64 hex digits), vkey, or the .vkey file of `tlog keygen`. Raises ConfigError."""
+    if text.endswith(VKEY_SUFFIX):
+        text = read_file(Path(text), "the vkey file", max_bytes=4_096).decode("utf-8", "replace").strip()
     try:
         if "+" in text:
             return Verifier.from_vkey(text).public_key
