@@ -210,7 +210,7 @@ def test_signatures_by_unknown_keys_are_ignored() -> None:
     assert [signature.key_id for signature in note.signatures] == [log.key_id]
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(any_text | damaged_text(f"origin\n20852163\n{ROOT}\nextension\n"))
 def test_any_text_is_a_checkpoint_that_formats_to_itself_or_malformed(text: str) -> None:
     try:
@@ -220,6 +220,7 @@ def test_any_text_is_a_checkpoint_that_formats_to_itself_or_malformed(text: str)
     assert format_checkpoint(checkpoint) == text
 
 
+@settings(deadline=None)
 @given(any_text, st.integers(-5, 2**64), st.binary(min_size=32, max_size=32), st.lists(any_text, max_size=3))
 def test_every_checkpoint_that_can_be_made_is_parsed_again(
     origin: str, size: int, root: bytes, extensions: list[str]

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 from _support.signers import CT_CHECKPOINT, CT_WITNESS_VKEYS, cosigner, signer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
@@ -205,12 +205,14 @@ def test_cosigning_is_deterministic() -> None:
     assert WITNESS.cosign(TEXT, 7) != WITNESS.cosign(TEXT, 8)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100), st.binary(min_size=60, max_size=80))
 def test_arbitrary_bytes_raise_nothing_but_signature_errors(text: bytes, signature: bytes) -> None:
     with pytest.raises(SignatureError):
         VERIFIER.verify(text, signature)
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, MAX_SIZE),
     st.integers(0, MAX_SIZE),

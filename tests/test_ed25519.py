@@ -9,7 +9,7 @@ import hashlib
 
 import pytest
 from _support.signers import seed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlog.ed25519 import PrivateKey, verify_signature
@@ -189,6 +189,7 @@ def test_generated_keys_differ_and_work() -> None:
     verify_signature(one.public_key, b"message", one.sign(b"message"))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64), st.binary(max_size=64), st.binary(max_size=80))
 def test_arbitrary_bytes_raise_nothing_but_signature_errors(
     key: bytes, message: bytes, signature: bytes

@@ -1,6 +1,6 @@
 import pytest
 from _support.mutations import any_text
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlog.encoding import (
@@ -167,6 +167,7 @@ def test_hostile_text_is_shown_escaped_and_short() -> None:
     assert len(shown("x" * 10**6)) < 120
 
 
+@settings(deadline=None)
 @given(any_text)
 def test_parsing_any_text_gives_a_value_that_formats_to_it_or_a_malformed_error(text: str) -> None:
     for parse, format_again in [
@@ -182,6 +183,7 @@ def test_parsing_any_text_gives_a_value_that_formats_to_it_or_a_malformed_error(
         assert format_again(value) == text  # type: ignore[operator]
 
 
+@settings(deadline=None)
 @given(st.binary(), st.integers(0, MAX_SIZE))
 def test_every_value_survives_the_way_to_text_and_back(data: bytes, number: int) -> None:
     assert parse_base64(format_base64(data), "x", length=len(data)) == data

@@ -501,7 +501,7 @@ def outcome(data: bytes) -> Note | None:
         return None
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=200) | damaged(f"{TEXT}\n{PETER_LINE}{ENOCH_LINE}".encode()))
 def test_any_bytes_are_a_note_that_formats_to_itself_or_malformed(data: bytes) -> None:
     note = outcome(data)
@@ -517,6 +517,7 @@ def test_any_bytes_are_a_note_that_formats_to_itself_or_malformed(data: bytes) -
 note_texts = st.text().map(lambda text: re.sub(r"[\x00-\x09\x0b-\x1f]", "", text) + "\n")
 
 
+@settings(deadline=None)
 @given(note_texts, st.lists(st.integers(1, 30), min_size=1, max_size=4, unique=True))
 def test_every_signed_note_opens(text: str, numbers: list[int]) -> None:
     signers = [signer(f"signer-{number}", number) for number in numbers]
@@ -525,6 +526,7 @@ def test_every_signed_note_opens(text: str, numbers: list[int]) -> None:
     assert [signature.name for signature in note.signatures] == [one.name for one in signers]
 
 
+@settings(deadline=None)
 @given(st.text(), st.binary(max_size=6), st.binary(max_size=80))
 def test_every_formatted_signature_line_is_parsed_again(name: str, key_id: bytes, signature: bytes) -> None:
     value = Signature(name, key_id, signature)

@@ -658,7 +658,7 @@ def test_a_simple_policy_that_makes_no_sense_is_refused(
 # ---- anything
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=200) | damaged(EXAMPLE))
 def test_any_bytes_are_a_policy_that_formats_and_parses_again_or_malformed(data: bytes) -> None:
     try:
@@ -674,7 +674,7 @@ words = st.sampled_from(
 vkeys = st.sampled_from([LOG.vkey, X1.vkey, X2.vkey])
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(st.lists(words | vkeys, max_size=5), max_size=8))
 def test_any_lines_of_right_words_are_a_policy_or_malformed(lines: list[list[str]]) -> None:
     try:
@@ -684,7 +684,7 @@ def test_any_lines_of_right_words_are_a_policy_or_malformed(lines: list[list[str
     assert parse_policy(format_policy(policy)) == policy
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(damaged(cosigned(X1, X2, Y1)))
 def test_a_damaged_checkpoint_is_accepted_only_where_nothing_signed_was_touched(data: bytes) -> None:
     try:

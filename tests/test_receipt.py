@@ -361,7 +361,7 @@ def test_a_receipt_is_frozen() -> None:
 # ---- anything
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=200) | damaged(format_receipt(receipt_for(3, extra=b"extra"))))
 def test_any_bytes_are_a_receipt_that_formats_to_itself_or_malformed(data: bytes) -> None:
     try:
@@ -371,7 +371,7 @@ def test_any_bytes_are_a_receipt_that_formats_to_itself_or_malformed(data: bytes
     assert format_receipt(receipt) == data
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(damaged(format_receipt(receipt_for(3, extra=b"extra"))))
 def test_a_damaged_receipt_never_proves_anything_else(data: bytes) -> None:
     for index, entry in enumerate(ENTRIES):
@@ -383,6 +383,7 @@ def test_a_damaged_receipt_never_proves_anything_else(data: bytes) -> None:
         assert parse_receipt(data).leaf_index == index == 3
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, MAX_SIZE),
     st.lists(st.binary(min_size=32, max_size=32), max_size=63),

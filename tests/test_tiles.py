@@ -446,7 +446,7 @@ def test_a_truncated_bundle_and_trailing_bytes_are_refused() -> None:
 # ---- anything
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(any_text | damaged_text("tile/0/x001/x234/067.p/5") | damaged_text("tile/entries/x001/000"))
 def test_any_text_is_a_path_that_formats_to_itself_or_malformed(text: str) -> None:
     try:
@@ -456,16 +456,19 @@ def test_any_text_is_a_path_that_formats_to_itself_or_malformed(text: str) -> No
     assert tile.path == text
 
 
+@settings(deadline=None)
 @given(st.integers(-1, 63), st.integers(0, MAX_SIZE), st.integers(1, 256))
 def test_every_tile_has_a_path_that_is_parsed_again(level: int, index: int, width: int) -> None:
     assert parse_tile_path(Tile(level, index, width).path) == Tile(level, index, width)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=20))
 def test_every_bundle_is_decoded_again(entries: list[bytes]) -> None:
     assert decode_entry_bundle(encode_entry_bundle(entries), len(entries)) == entries
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_bundle_that_encodes_to_itself_or_malformed(data: bytes) -> None:
     try:
@@ -475,7 +478,7 @@ def test_any_bytes_are_a_bundle_that_encodes_to_itself_or_malformed(data: bytes)
     assert encode_entry_bundle(entries) == data
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, MAX_SIZE), st.integers(0, 7), st.integers(0, MAX_SIZE))
 def test_a_tile_of_a_tree_is_as_wide_as_the_tree_lets_it_be(size: int, level: int, index: int) -> None:
     count = size // 256**level

@@ -13,7 +13,7 @@ from _support.signers import (
     seed,
     signer,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlog.cosignature import CosignatureSigner, CosignatureVerifier
@@ -299,6 +299,7 @@ def test_a_piece_of_a_private_key_given_as_a_vkey_is_refused_without_repeating_i
             error = error.__cause__ or error.__context__
 
 
+@settings(deadline=None)
 @given(any_text | damaged_text(EXAMPLE))
 def test_any_text_is_a_vkey_that_formats_to_itself_or_malformed(text: str) -> None:
     try:
@@ -308,6 +309,7 @@ def test_any_text_is_a_vkey_that_formats_to_itself_or_malformed(text: str) -> No
     assert f"{key.name}+{key.key_id.hex()}+{format_base64(bytes([key.key_type]) + key.public_key)}" == text
 
 
+@settings(deadline=None)
 @given(any_text | damaged_text(PETER_SKEY))
 def test_any_text_is_an_skey_that_formats_to_itself_or_malformed(text: str) -> None:
     try:
@@ -317,6 +319,7 @@ def test_any_text_is_an_skey_that_formats_to_itself_or_malformed(text: str) -> N
     assert Signer(name=name, private_key=private_key).skey == text
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(0, 255), st.binary(max_size=40))
 def test_every_formatted_vkey_is_parsed_again(name: str, key_type: int, public_key: bytes) -> None:
     try:
