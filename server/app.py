@@ -38,6 +38,7 @@ SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 
 # Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
 MAX_RECEIVE_BYTES = 8 * 2**20
+READING_THREADS = 4
 GRPC_OPTIONS = (
     # grpc shares a port by default: a second server would silently take half of the calls.
     ("grpc.so_reuseport", 0),
@@ -89,8 +90,8 @@ class Server:
             store.close()
             raise
         stack.callback(log.close)
-        threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="tlog")
-        stack.callback(threads.shutdown)
+        verifying = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, "verify"))
+        reading = stack.enter_context(ThreadPoolExecutor(READING_THREADS, "read"))
         metrics_port: int | None = None
         if config.metrics.enabled:
             metrics_port, stop_metrics = metrics.serve(config.metrics.listen_address, config.metrics.port)
@@ -109,7 +110,7 @@ class Server:
             on_committed=feed.publish,
             on_fatal=self._fail,
         )
-        service = LogService(log, sequencer, feed, metrics, threads)
+        service = LogService(log, sequencer, feed, metrics, verifying=verifying, reading=reading)
         log_pb2_grpc.add_LogServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
         healths = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healths, server)

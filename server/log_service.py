@@ -34,20 +34,33 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     """Serves tlog.v1.LogService for one log."""
 
     def __init__(
-        self, log: Log, sequencer: Sequencer, feed: CheckpointFeed, metrics: Metrics, threads: Executor
+        self,
+        log: Log,
+        sequencer: Sequencer,
+        feed: CheckpointFeed,
+        metrics: Metrics,
+        *,
+        verifying: Executor,
+        reading: Executor,
     ) -> None:
+        """Serve a log; signatures are checked in `verifying`, the store is read in `reading`.
+
+        Two sets of threads, so that a large batch under verification never holds up a reader.
+        """
         self.metrics = metrics
         self._log = log
         self._sequencer = sequencer
         self._feed = feed
-        self._threads = threads
+        self._verifying = verifying
+        self._reading = reading
 
     @unary
     async def Append(self, request: log_pb2.AppendRequest, context: Context) -> log_pb2.AppendResponse:
         """Verify signatures in a thread, wait for the commit, and prove what it did."""
         entries = list(request.entries)
         _check_batch(entries)
-        verified = await self._in_thread(verify_entries, entries, self._log.origin)
+        loop = asyncio.get_running_loop()
+        verified = await loop.run_in_executor(self._verifying, verify_entries, entries, self._log.origin)
         sequenced = await self._sequencer.submit(verified)
         return await self._read(_append_response, sequenced, request.trusted_tree_size)
 
@@ -138,15 +151,12 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             raise MalformedError(f"limit is {request.limit}: ask for at most {MAX_LOOKUP_ENTRIES} and go on")
         return await self._read(_lookup_response, request, self._feed.newest)
 
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
-
     async def _read(self, function: Callable[..., T], *arguments: object) -> T:
         def read() -> T:
             with self._log.view() as view:
                 return function(view, *arguments)
 
-        return await self._in_thread(read)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, read)
 
 
 def _check_batch(entries: Sequence[bytes]) -> None:

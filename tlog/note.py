@@ -189,8 +189,9 @@ class Note:
 def open_note(data: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
     """Parse a note and verify every signature in it that is by one of the given keys.
 
-    Of several signatures by one key the first one counts and the rest is dropped, as golang.org/x/mod does;
-    of identical unverified lines one is kept.
+    Every signature by a given key has to verify ("If the key name and ID match a known key, verifiers MUST
+    verify the signature", signed-note); of several by one key the first one is returned, and of identical
+    unverified lines one, as golang.org/x/mod does.
 
     Raises MalformedError; SignatureError when a given key's signature does not verify, when none of the given
     keys has signed, or when two different given keys claim the same name and key ID.
@@ -210,9 +211,9 @@ def open_note(data: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
         candidates = by_name_and_id.get(key)
         if candidates is None:
             unverified[signature] = None
-        elif key not in verified:
+        elif verified.get(key) != signature:
             _verify_one(message, signature, candidates)
-            verified[key] = signature
+            verified.setdefault(key, signature)
     if not verified:
         raise SignatureError(
             f"none of the {len(known)} keys given has signed this note; it carries the signatures of "
