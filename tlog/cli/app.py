@@ -7,24 +7,14 @@ itself as one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
 from tlog.cli import report
-from tlog.cli.append import append
-from tlog.cli.governance import governance
-from tlog.cli.init import init
-from tlog.cli.keygen import keygen
-from tlog.cli.member import member
-from tlog.cli.prove import prove
-from tlog.cli.read import checkpoint, entries, lookup, receipt
-from tlog.cli.rules import rules
-from tlog.cli.serve import serve
-from tlog.cli.status import status
-from tlog.cli.verify import verify
 from tlog.errors import TlogError
 from tlog.exit_codes import ExitCode, exit_code
 
@@ -35,9 +25,27 @@ _RUN = "Run a log"
 _USE = "Use a log"
 _GOVERN = "Govern a log"
 
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("init", _RUN),
+    "keygen": ("keygen", _RUN),
+    "serve": ("serve", _RUN),
+    "append": ("append", _USE),
+    "verify": ("verify", _USE),
+    "receipt": ("read", _USE),
+    "checkpoint": ("read", _USE),
+    "entries": ("read", _USE),
+    "lookup": ("read", _USE),
+    "status": ("status", _USE),
+    "prove": ("prove", _USE),
+    "member": ("member", _GOVERN),
+    "rules": ("rules", _GOVERN),
+    "governance": ("governance", _GOVERN),
+}
+"""Each command's module here, which has a function or a group of that name, and its place in `--help`."""
 
-def build_app() -> typer.Typer:
-    """Put the commands together; no command is looked up or run yet."""
+
+def build_app(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
+    """Put commands together. Only their modules are loaded: a command should not wait for all the others."""
     app = typer.Typer(
         name="tlog",
         help="A verifiable, append-only log for alliances whose members do not trust each other.",
@@ -56,21 +64,22 @@ def build_app() -> typer.Typer:
     ) -> None:
         """Do nothing: `--version` is all that stands before a command."""
 
-    for panel, commands in (
-        (_RUN, (init, keygen, serve)),
-        (_USE, (append, verify, receipt, checkpoint, entries, lookup, status)),
-    ):
-        for command in commands:
-            app.command(rich_help_panel=panel)(command)
-    app.add_typer(prove, name="prove", rich_help_panel=_USE)
-    for name, group in (("member", member), ("rules", rules), ("governance", governance)):
-        app.add_typer(group, name=name, rich_help_panel=_GOVERN)
+    for name in names:
+        module, panel = COMMANDS[name]
+        command = getattr(import_module(f"tlog.cli.{module}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
     return app
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        report.say(f"tlog {version('tlog')}")
+        try:
+            report.say(f"tlog {version('tlog')}")
+        except PackageNotFoundError:
+            report.say("tlog, run from its source without being installed")
         raise typer.Exit
 
 
@@ -91,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         # Not standalone: a command's own exit code comes back, and usage errors can be told as JSON.
-        result = build_app()(arguments, prog_name="tlog", standalone_mode=False)
+        app = build_app(arguments[:1] if set(arguments[:1]) & COMMANDS.keys() else tuple(COMMANDS))
+        result = app(arguments, prog_name="tlog", standalone_mode=False)
     except TlogError as error:
         report.say_error(error, as_json=as_json)
         return exit_code(error)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tlog.cli.files import write_file
 from tlog.cli.options import JsonOption
 from tlog.cli.report import say_document, say_facts
 from tlog.errors import ConfigError, MalformedError
@@ -30,7 +31,7 @@ def keygen(
     if public.exists():
         raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
     write_key_file(out, signer)
-    public.write_text(signer.vkey + "\n", encoding="utf-8")
+    write_file(public, f"{signer.vkey}\n".encode())
     facts = {
         "name": signer.name,
         "vkey": signer.vkey,

@@ -154,7 +154,7 @@ def member_document(one: Member) -> dict[str, Json]:
 
 
 def parse_member_key(text: str) -> bytes:
-    """Read a public key: keyid (64 hex digits), vkey, or the .vkey file of `tlog keygen`. Raises ConfigError."""
+    """Read a public key: keyid (64 hex digits), vkey, or .vkey file of `tlog keygen`. Raises ConfigError."""
     if text.endswith(VKEY_SUFFIX):
         text = read_file(Path(text), "the vkey file", max_bytes=4_096).decode("utf-8", "replace").strip()
     try:
