@@ -466,6 +466,39 @@ def test_more_entries_than_were_asked_for_are_refused(client: LogClient, filled:
         list(client.entries(0, 5))
 
 
+def test_a_run_from_elsewhere_is_refused_though_it_is_proven(client: LogClient, filled: LyingLog) -> None:
+    def send(start: int, end: int, *, said_end: int) -> Change:
+        def change(reply: Any, request: Any) -> None:
+            reply.ClearField("entries")
+            reply.entries.extend(entries(start, end))
+            reply.range_proof.CopyFrom(filled.range_proof(start, end, 30))
+            reply.range_proof.end = said_end
+
+        return change
+
+    # Entries left out at the beginning; more entries than the range that they are said to be.
+    for change in (send(8, 16, said_end=16), send(0, 10, said_end=5)):
+        filled.lies["GetEntries"] = change
+        with pytest.raises(ProofError, match=r"entries \[0, 5\) are to come"):
+            next(client.entries(0, 5))
+
+
+def test_a_log_that_answers_from_a_smaller_tree_than_was_asked_about_is_out_of_range(
+    client: LogClient, filled: LyingLog
+) -> None:
+    def from_20(reply: Any, request: Any) -> None:
+        reply.checkpoint = filled.note(20)
+        reply.ClearField("consistency_proof")
+        reply.consistency_proof.extend(filled.consistency(request.trusted_tree_size, 20))
+        reply.ClearField("entries")
+        reply.ClearField("range_proof")
+
+    filled.lies["GetEntries"] = from_20
+    for start, end in ((5, 30), (25, None)):
+        with pytest.raises(OutOfRangeError, match="20 are published"):
+            next(client.entries(start, end))
+
+
 def test_a_later_run_is_held_to_the_first_checkpoint(client: LogClient, filled: LyingLog) -> None:
     def forge(reply: Any, request: Any) -> None:
         if not reply.checkpoint:
@@ -627,6 +660,16 @@ def test_watching_goes_on_over_many_short_streams(connect: Connect, filled: Lyin
     filled.end_stream_after = 1
     threading.Timer(0.2, filled.add, [b"more still"]).start()
     assert next(watching).tree_size == 32
+
+
+def test_watching_a_log_where_nothing_happens_is_no_failure(connect: Connect, filled: LyingLog) -> None:
+    """However long nothing happens: longer than a call with all its attempts may take."""
+    client = connect(retry=RetryPolicy(deadline_s=0.1, first_delay_s=0.001))
+    watching = client.watch_checkpoints()
+    assert next(watching).tree_size == 30
+    threading.Timer(0.4, filled.add, [b"more"]).start()
+    assert next(watching).tree_size == 31
+    assert len(filled.calls_of("WatchCheckpoints")) > 2
 
 
 def test_a_watch_that_turns_to_a_fork_is_refused(
