@@ -65,7 +65,7 @@ def say_facts(facts: Mapping[str, str | int | None]) -> None:
             say(f"{name:<{width}}  {value}")
 
 
-def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, to_stderr: bool = False) -> None:
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Draw a table whose cells wrap, and are never cut, on a narrow terminal. Raises NobodyReadsError."""
     from rich import box
     from rich.table import Table
@@ -78,7 +78,7 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, to_stder
         # Text, not str: an event's id may hold what rich would read as markup.
         table.add_row(*(Text(cell) for cell in row))
     try:
-        console(sys.stderr if to_stderr else sys.stdout).print(table)
+        console(sys.stdout).print(table)
     except BrokenPipeError as error:
         raise NobodyReadsError from error
 
