@@ -67,6 +67,16 @@ def test_random_bytes_are_never_taken_for_a_data_file(tmp_path: Path) -> None:
             check(tmp_path, rng.randbytes(length))
 
 
+@pytest.mark.parametrize("page_bytes", [0, 1, 256, 4097, 8192, 2**17, 2**32 - 1])
+@pytest.mark.parametrize("pages", [[0], [1], [0, 1]])
+def test_a_wrong_page_size_is_told(tmp_path: Path, data: bytes, page_bytes: int, pages: list[int]) -> None:
+    bad = bytearray(data)
+    for page in pages:
+        bad[page * 4096 + 40 : page * 4096 + 44] = page_bytes.to_bytes(4, "little")
+    with pytest.raises(CorruptionError):
+        check(tmp_path, bytes(bad))
+
+
 def test_a_missing_or_unreadable_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="holds no log"):
         check_data_file(tmp_path)
