@@ -39,7 +39,7 @@ from tlog.client.wire import (
     decode_size,
     encode_entry_key,
 )
-from tlog.encoding import MAX_SIZE
+from tlog.encoding import MAX_SIZE, encode_utf8
 from tlog.envelope import decode_entry
 from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofError
 from tlog.event import parse_event
@@ -218,15 +218,21 @@ class LogClient:
         reply = self._connection.call(self._connection.get_inclusion_proofs, request)
         checkpoint = anchor.open_published(reply.checkpoint)
         _check_count(1, len(reply.results))
+        found = None
+        if reply.results[0].HasField("proof"):
+            message = reply.results[0].proof
+            index = decode_size(message.leaf_index, "leaf index")
+            if index >= checkpoint.tree_size:
+                raise ProofError(
+                    f"the log says that the event is entry {index}, and its tree has {checkpoint.tree_size}"
+                )
+            ((_, entry),) = self.entries(index, index + 1)
+            found = prove_entry(entry, message, checkpoint)
+            verify_name(found, source, event_id)
         self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
-        if not reply.results[0].HasField("proof"):
+        if found is None:
             raise NotFoundError(f"{self.origin} has no entry with source {source!r} and id {event_id!r}")
-        message = reply.results[0].proof
-        index = decode_size(message.leaf_index, "leaf index")
-        ((_, entry),) = self.entries(index, index + 1)
-        proven = prove_entry(entry, message, checkpoint)
-        verify_name(proven, source, event_id)
-        return proven
+        return found
 
     def consistency_proof(self, first: Checkpoint, second: Checkpoint) -> tuple[bytes, ...]:
         """Return the proof that the tree of `first` is a prefix of the tree of `second`, verified.
@@ -269,6 +275,7 @@ class LogClient:
         """
         if not 0 <= start <= MAX_SIZE:
             raise OutOfRangeError(f"a lookup begins at leaf index 0 or later, not at {start}")
+        encode_utf8(business_key, "the business key")
         return self._lookup(business_key, start)
 
     def registry(self) -> Registry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tlog.encoding import MAX_SIZE
+from tlog.encoding import MAX_SIZE, encode_utf8
 from tlog.errors import BatchRefusedError, ProofError, RefusalReason, RefusedError, RemoteError
 from tlog.v1 import log_pb2
 
@@ -124,10 +124,15 @@ def decode_refusal(message: log_pb2.AppendRefusal, entries_sent: int) -> BatchRe
 
 
 def encode_entry_key(key: int | tuple[str, str]) -> log_pb2.EntryKey:
-    """Encode the name of an entry: its leaf index, or its event's (source, id)."""
+    """Encode the name of an entry: its leaf index, or its event's (source, id).
+
+    Raises MalformedError for text that no event can have.
+    """
     if isinstance(key, int):
         return log_pb2.EntryKey(leaf_index=key)
     source, event_id = key
+    encode_utf8(source, "the source")
+    encode_utf8(event_id, "the id")
     return log_pb2.EntryKey(source_id=log_pb2.SourceId(source=source, id=event_id))
 
 
