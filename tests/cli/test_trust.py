@@ -137,3 +137,11 @@ def test_a_server_that_is_down_is_a_remote_error(served, command: tuple[str, ...
     assert ended.code == 3
     assert ended.error["code"] == "remote"
     assert "127.0.0.1:1" in ended.error["message"]
+
+
+@pytest.mark.parametrize("server", ["", "localhost", "\udcff:1", "ü.example:1", "a\n:1"])
+def test_an_address_that_is_none_is_a_usage_error(served, server: str) -> None:
+    for command in ("checkpoint", "status"):
+        ended = served.run(command, "--server", server, "--timeout", "0.3")
+        assert ended.code == 2
+        assert "host:port" in ended.err

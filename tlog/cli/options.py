@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from tlog.cli.files import make_directory, read_file, safe_file_name, write_file
-from tlog.encoding import parse_hex
+from tlog.encoding import parse_hex, shown
 from tlog.errors import (
     ConfigError,
     ConsistencyUnprovenError,
@@ -101,6 +101,10 @@ class LogOptions:
             rich_help_panel=_LOG,
         ),
     ] = DEFAULT_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        if not self.server.isascii() or not self.server.isprintable() or ":" not in self.server:
+            raise ConfigError(f"--server is {shown(self.server)}, not host:port, such as {DEFAULT_SERVER}")
 
     def load_policy(self) -> Policy:
         """Read the policy file. Raises ConfigError."""
