@@ -199,6 +199,17 @@ def test_a_batch_that_is_wrong_anywhere_leaves_nothing(store: Store, wrong: str,
     assert contents_of(store) == expected_contents(size + 10, committed=note(grown), published=note(grown))
 
 
+@pytest.mark.parametrize("start", [0, 19, 21, 256])
+def test_a_whole_batch_that_continues_another_size_is_refused(store: Store, start: int) -> None:
+    edge = commit_rows(store, [20])
+    before = contents_of(store)
+    other, _ = batch_of(TreeEdge.EMPTY, start)
+    grown, batch = batch_of(other, 5)
+    with pytest.raises(StorageError, match=f"starts at index {start}, the store holds 20 entries"):
+        store.commit(batch, expected=note(edge), new=note(grown), publish=True)
+    assert contents_of(store) == before
+
+
 # ----- two slots
 
 

@@ -15,12 +15,12 @@ from tlog.storage.lmdb_store import LmdbStore
 META_BYTES = 152
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The data file of a store with a few commits."""
+@pytest.fixture(scope="module", params=[[20, 30, 100], [20, 30, 100, 100]])
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The data file of a store; once its first meta page is the newer one, once its second."""
     path = tmp_path_factory.mktemp("header") / "log"
     store = LmdbStore.create(path, ORIGIN, LOG_VKEY)
-    commit_rows(store, [20, 30, 1])
+    commit_rows(store, request.param)
     store.close()
     return (path / "data.mdb").read_bytes()
 
