@@ -273,10 +273,9 @@ def _owner_of(source: str, owners: Mapping[str, Member]) -> Member | None:
     """Return who registered a source, or what stands before one of its slashes."""
     owner = owners.get(source)
     # No registered source is longer than that: a hostile one with 60,000 slashes costs no more than another.
-    end = source.rfind("/", 0, MAX_SOURCE_LENGTH + 1)
-    while owner is None and end > 0:
+    end = MAX_SOURCE_LENGTH + 1
+    while owner is None and (end := source.rfind("/", 0, end)) > 0:
         owner = owners.get(source[:end])
-        end = source.rfind("/", 0, end)
     return owner
 
 

@@ -117,7 +117,7 @@ def verify_entry(entry: bytes, origin: str) -> VerifiedEntry:
         entry=entry,
         leaf_hash=leaf_hash(entry),
         event=event,
-        public_keys=tuple(public_key for public_key, _ in envelope.signatures),
+        public_keys=tuple([public_key for public_key, _ in envelope.signatures]),
         identity=identity(event.source, event.id),
         business_keys=tuple(map(business_key_index, business_keys)),
     )
