@@ -207,25 +207,24 @@ def _levels_from_range(
         check_hashes(part, what, ProofError, length=count)
 
     # A left sibling is always a node of the left part, whose smallest subtree is its last. A right sibling is
-    # the next node of the right part, or, when the tree's right edge cuts it short, all that remains of that.
+    # the next node of the right part, or, as the last node of its level, all that remains of that part: the
+    # tree's right edge may cut it short.
     unused_left, unused_right = list(left), list(reversed(right))
     levels: list[tuple[int, list[bytes]]] = []
-    level, first, last, nodes = 0, start, tree_size - 1, list(leaf_hashes)
+    first, last, nodes = start, tree_size - 1, list(leaf_hashes)
     while last > 0:
         if first & 1:
             first -= 1
             nodes.insert(0, unused_left.pop())
         next_index = first + len(nodes)
-        if next_index & 1 and next_index <= last:
-            if (next_index + 1) << level <= tree_size:
-                nodes.append(unused_right.pop())
-            else:
-                nodes.append(fold_right_edge(unused_right[::-1]))
+        if next_index & 1 and next_index < last:
+            nodes.append(unused_right.pop())
+        elif next_index & 1 and next_index == last:
+            nodes.append(fold_right_edge(unused_right[::-1]))
         levels.append((first, nodes))
         parents = [node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes) - 1, 2)]
         # Without a sibling the last node of a level is itself the last node of the next.
         nodes = parents + nodes[2 * len(parents) :]
-        level += 1
         first >>= 1
         last >>= 1
     return [*levels, (0, nodes)]
