@@ -143,11 +143,7 @@ class LmdbEnvironment:
         self.write(make)
         # LMDB syncs its file, but neither the directory that names it nor the one that names the directory.
         for directory in (self.path, self.path.absolute().parent):
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync_directory(directory)
 
     @contextmanager
     def reading(self) -> Iterator[ReadTransaction]:
@@ -303,6 +299,20 @@ class LmdbEnvironment:
             )
         if self._closed:
             raise StorageError(f"{self.path} is closed: open the store anew")
+
+
+def _sync_directory(directory: Path) -> None:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(
+            f"cannot sync the directory {directory} ({error.strerror}), without which a new log may vanish "
+            "with a power cut: it must be readable, and its disk in order"
+        ) from error
 
 
 def _checked_map_size(map_size_bytes: int) -> int:
