@@ -726,13 +726,17 @@ def test_a_fold_of_many_members_is_not_quadratic() -> None:
             )
             steps.append((parse_event(payload), leaf_hash_of(payload)))
             fold.apply(payload)
-        registry = dataclasses.replace(Fold().registry)
         signers = public_keys(OLD[:2])
-        started_s = time.process_time()
-        for step, leaf_hash in steps:
-            registry = registry.apply(step, signers, leaf_hash)
-        assert registry == fold.registry
-        return time.process_time() - started_s
+        best_s = float("inf")
+        # The best of three: a busy machine makes a run slower, and none faster.
+        for _ in range(3):
+            registry = dataclasses.replace(Fold().registry)
+            started_s = time.process_time()
+            for step, leaf_hash in steps:
+                registry = registry.apply(step, signers, leaf_hash)
+            best_s = min(best_s, time.process_time() - started_s)
+            assert registry == fold.registry
+        return best_s
 
     few, many = seconds(100), seconds(1600)
     # 16 times the members: quadratic would be 256 times the time.
