@@ -558,7 +558,10 @@ LOOKUP_LIES: dict[str, tuple[Change, type[Exception]]] = {
         lambda reply, request: reply.found.extend([reply.found.pop(1), reply.found.pop(0)]),
         ProofError,
     ),
-    "one comes twice": (lambda reply, request: reply.found.insert(0, reply.found[0]), ProofError),
+    "one comes twice": (
+        lambda reply, request: (reply.found.pop(), reply.found.insert(0, reply.found[0])),
+        ProofError,
+    ),
     "it would not come to an end": (lambda reply, request: setattr(reply, "next_start", 3), RemoteError),
     "it goes on beyond every tree": (
         lambda reply, request: setattr(reply, "next_start", 2**63),

@@ -122,12 +122,17 @@ def _present_proofs(
     reply: log_pb2.AppendResponse,
     checkpoint: VerifiedCheckpoint,
 ) -> dict[int, tuple[bytes, ...]]:
-    proofs = [decode_inclusion_proof(message) for message in reply.inclusion_proofs]
-    if [proof.leaf_index for proof in proofs] != list(present):
+    # Their indices are looked at before any hash becomes an object, and their number before the indices: a
+    # reply of 16 MiB has room for millions of either.
+    count = len(reply.inclusion_proofs)
+    if count != len(present) or any(
+        message.leaf_index != index for message, index in zip(reply.inclusion_proofs, present, strict=True)
+    ):
         raise ProofError(
-            f"the log says that {len(present)} leaves were there before, and its {len(proofs)} inclusion "
+            f"the log says that {len(present)} leaves were there before, and its {count} inclusion "
             "proofs are not of these, once each, by ascending index"
         )
+    proofs = [decode_inclusion_proof(message) for message in reply.inclusion_proofs]
     for proof in proofs:
         verify_inclusion(
             hashes[proof.leaf_index],

@@ -312,7 +312,7 @@ class LogClient:
                 ),
             )
             checkpoint = anchor.open_published(reply.checkpoint)
-            found, start = verify_found(reply, checkpoint, business_key, start)
+            found, start = verify_found(reply, checkpoint, business_key, start, limit=LOOKUP_PAGE_ENTRIES)
             self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
             yield from found
             if not start:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
-from tlog.client.wire import decode_inclusion_proof, decode_range_proof, decode_size
+from tlog.client.wire import (
+    MAX_RUN_ENTRIES,
+    check_entry_size,
+    decode_inclusion_proof,
+    decode_range_proof,
+    decode_size,
+)
 from tlog.envelope import decode_entry
 from tlog.errors import MalformedError, ProofError, RemoteError
 from tlog.event import parse_event
@@ -55,8 +61,15 @@ def verify_run(
 ) -> Sequence[bytes]:
     """Verify a run of entries to begin at `start`, to stay below `end`, and to be in the checkpoint's tree.
 
-    Raises ProofError, or RemoteError for numbers beyond every tree.
+    Raises ProofError, or RemoteError for numbers beyond every tree, more entries than one message has, and
+    entries of no length or beyond the largest.
     """
+    # Counted before anything is hashed: a message of 16 MiB has room for millions of empty entries.
+    if len(message.entries) > MAX_RUN_ENTRIES:
+        raise RemoteError(
+            f"the log sent {len(message.entries)} entries in one message, and at most {MAX_RUN_ENTRIES} are "
+            "allowed"
+        )
     if not message.HasField("range_proof"):
         raise ProofError(f"the log sent {len(message.entries)} entries from {start} on without a proof")
     proof = decode_range_proof(message.range_proof)
@@ -65,6 +78,8 @@ def verify_run(
             f"entries [{start}, {end}) are to come; the log sent {len(message.entries)} and proves "
             f"[{proof.start}, {proof.end})"
         )
+    for entry in message.entries:
+        check_entry_size(entry)
     verify_range(
         [leaf_hash(entry) for entry in message.entries],
         proof.start,
@@ -77,16 +92,25 @@ def verify_run(
 
 
 def verify_found(
-    reply: log_pb2.LookupResponse, checkpoint: VerifiedCheckpoint, business_key: str, start: int
+    reply: log_pb2.LookupResponse,
+    checkpoint: VerifiedCheckpoint,
+    business_key: str,
+    start: int,
+    *,
+    limit: int,
 ) -> tuple[list[ProvenEntry], int]:
     """Verify one page of a lookup; returns what was found, and where the next page begins (0: nowhere).
 
     Each entry must be in the tree, at an ascending index from `start` on, and carry the key. Raises
-    ProofError, and RemoteError for a page that does not lead on.
+    ProofError, and RemoteError for a page that does not lead on, or of more than the `limit` entries asked
+    for.
     """
+    if len(reply.found) > limit:
+        raise RemoteError(f"{limit} entries were asked for, and the log found {len(reply.found)} at once")
     found: list[ProvenEntry] = []
     next_index = start
     for message in reply.found:
+        check_entry_size(message.entry)
         entry = prove_entry(message.entry, message.inclusion_proof, checkpoint)
         if entry.leaf_index < next_index:
             raise ProofError(

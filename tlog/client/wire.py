@@ -6,10 +6,11 @@ proof may have any length.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlog.encoding import MAX_SIZE, encode_utf8
+from tlog.envelope import MAX_ENTRY_BYTES
 from tlog.errors import BatchRefusedError, ProofError, RefusalReason, RefusedError, RemoteError
 from tlog.v1 import log_pb2
 
@@ -19,7 +20,11 @@ MAX_BATCH_BYTES = 4 << 20
 """Most bytes of entries in one Append."""
 MAX_KEYS = 1_000
 """Most entries asked for in one GetInclusionProofs or GetReceipts."""
+MAX_RUN_ENTRIES = 256
+"""Most entries in one message of GetEntries."""
 HASH_BYTES = 32
+MAX_PROOF_HASHES = 126
+"""Most hashes in one part of any proof: in a tree of fewer than 2**63 leaves none has more."""
 MAX_TEXT_CHARACTERS = 300
 _REFUSAL_REASONS = {
     int(log_pb2.RefusalReason.Value(f"REFUSAL_REASON_{reason.name}")): reason for reason in RefusalReason
@@ -51,13 +56,24 @@ def decode_size(value: int, what: str) -> int:
     return value
 
 
-def decode_hashes(hashes: Iterable[bytes], what: str) -> tuple[bytes, ...]:
-    """Check every hash of a proof to have 32 bytes. Raises ProofError."""
+def decode_hashes(hashes: Sequence[bytes], what: str) -> tuple[bytes, ...]:
+    """Check a proof to have at most 126 hashes, each of 32 bytes. Raises ProofError."""
+    # Counted first: a reply of 16 MiB has room for millions, each of which would become an object.
+    if len(hashes) > MAX_PROOF_HASHES:
+        raise ProofError(f"the {what} has {len(hashes)} hashes, and none has more than {MAX_PROOF_HASHES}")
     decoded = tuple(hashes)
     for position, value in enumerate(decoded):
         if len(value) != HASH_BYTES:
             raise ProofError(f"hash {position} of the {what} has {len(value)} bytes, not {HASH_BYTES}")
     return decoded
+
+
+def check_entry_size(entry: bytes) -> None:
+    """Check what came as an entry to have 1 to 65,535 bytes, as every entry has. Raises RemoteError."""
+    if not 1 <= len(entry) <= MAX_ENTRY_BYTES:
+        raise RemoteError(
+            f"the log sent {len(entry)} bytes as an entry, and an entry has 1 to {MAX_ENTRY_BYTES}"
+        )
 
 
 def decode_range_proof(message: log_pb2.RangeProof) -> RangeProof:
