@@ -29,9 +29,10 @@ def little_memory(most_bytes: int = 100_000) -> Iterator[None]:
     tracemalloc.start()
     try:
         yield
-        assert tracemalloc.get_traced_memory()[1] < most_bytes
     finally:
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+        assert peak_bytes < most_bytes
 
 
 def repeated(field_number: int) -> bytes:
