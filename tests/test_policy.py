@@ -11,6 +11,7 @@ from _support.signers import (
     GO_SUM_DATABASE_CHECKPOINT,
     GO_SUM_DATABASE_VKEY,
     cosigner,
+    ml_dsa_cosigner,
     seed,
     signer,
 )
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
-from tlog.cosignature import CosignatureSigner, CosignatureVerifier
+from tlog.cosignature import CosignatureVerifier, CosignerSigner, MlDsaCosignatureVerifier
 from tlog.ed25519 import PrivateKey
 from tlog.errors import MalformedError, PolicyError, SignatureError, VerificationError
 from tlog.note import Signature, Signer, Verifier, add_signatures, format_note, parse_note, sign_note
@@ -45,7 +46,10 @@ X1, X2, X3, Y1, Y2, Y3 = WITNESSES = [
 ]
 
 
-def cosigned(*witnesses: CosignatureSigner, by: Signer = LOG, text: str = TEXT) -> bytes:
+Q = ml_dsa_cosigner("witness.example/q")
+
+
+def cosigned(*witnesses: CosignerSigner, by: Signer = LOG, text: str = TEXT) -> bytes:
     return add_signatures(
         sign_note(text, [by]), [witness.cosign(text, 1_700_000_000) for witness in witnesses]
     )
@@ -524,6 +528,11 @@ def test_duplicate_logs_are_judged_by_the_public_key() -> None:
     ):
         with pytest.raises(MalformedError, match=r"line 2 .*earlier log line has the public key"):
             policy_of(LOG_LINE, f"log {twin.vkey}", "quorum none")
+    line = f"log {ml_dsa_cosigner(ORIGIN, 1).vkey}"
+    with pytest.raises(MalformedError, match=r"line 2 .*earlier log line has the public key"):
+        policy_of(line, f"log {ml_dsa_cosigner('other.example', 1).vkey}", "quorum none")
+    # Made from one seed, but other keys all the same.
+    assert len(policy_of(line, LOG_LINE, "quorum none").logs) == 2
 
 
 def test_duplicate_witnesses_are_judged_by_the_public_key() -> None:
@@ -535,15 +544,50 @@ def test_duplicate_witnesses_are_judged_by_the_public_key() -> None:
     for twin in (X1, cosigner("other.example", 101)):
         with pytest.raises(MalformedError, match=r"line 2 .*earlier witness line has the public key"):
             policy_of(X1_LINE, f"witness X2 {twin.vkey}", "quorum none")
+    for post_quantum in (Q, ml_dsa_cosigner("other.example")):
+        with pytest.raises(MalformedError, match=r"line 2 .*earlier witness line has the public key"):
+            policy_of(f"witness Q {Q.vkey}", f"witness X2 {post_quantum.vkey}", "quorum none")
 
 
-@pytest.mark.parametrize("key_type", [0x00, 0x02, 0x05, 0x06, 0xFF])
+@pytest.mark.parametrize("key_type", [0x00, 0x02, 0x03, 0x05, 0x07, 0xFF])
 def test_a_key_type_that_cannot_be_verified_is_an_error_that_names_it(key_type: int) -> None:
     vkey = format_vkey("example.com/x", key_type, bytes(range(1, 33)))
     with pytest.raises(MalformedError, match=f"line 2 .* type 0x{key_type:02x} .*cannot be verified"):
         policy_of(LOG_LINE, f"log {vkey}", "quorum none")
-    with pytest.raises(MalformedError, match=f"line 2 .* type 0x{key_type:02x} .*0x04 .*is needed"):
+    with pytest.raises(MalformedError, match=f"line 2 .* type 0x{key_type:02x} .*0x04 .*0x06 .*is needed"):
         policy_of(LOG_LINE, f"witness x {vkey}", "quorum none")
+
+
+def test_an_ml_dsa_key_of_a_wrong_length_is_refused() -> None:
+    for length in (0, 32, 1311, 1313):
+        vkey = format_vkey("example.com/x", 0x06, bytes(length))
+        for line in (f"log {vkey}", f"witness x {vkey}"):
+            with pytest.raises(MalformedError, match=f"line 2 .*holds {length} bytes of ML-DSA-44"):
+                policy_of(LOG_LINE, line, "quorum none")
+
+
+def test_a_witness_may_have_an_ml_dsa_key() -> None:
+    policy = policy_of(
+        LOG_LINE, X1_LINE, f"witness Q {Q.vkey} https://q.example/", "group g all X1 Q", "quorum g"
+    )
+    assert policy.witnesses[1].verifier == MlDsaCosignatureVerifier.from_vkey(Q.vkey)
+    assert open_checkpoint(cosigned(X1, Q), policy) == CHECKPOINT
+    for lacking, signed in (("Q", cosigned(X1)), ("X1", cosigned(Q))):
+        with pytest.raises(PolicyError, match=f"witness '{lacking}' has not cosigned"):
+            open_checkpoint(signed, policy)
+    bad = Signature(Q.name, Q.key_id, Q.cosign(TEXT.replace("7", "8", 1), 5).signature)
+    with pytest.raises(SignatureError, match=r"witness\.example/q"):
+        open_checkpoint(add_signatures(cosigned(X1), [bad]), policy)
+    assert parse_policy(format_policy(policy)) == policy
+
+
+def test_a_log_may_have_an_ml_dsa_key() -> None:
+    """tlog-cosignature: "The ML-DSA version SHOULD be used for new deployments." """
+    log = ml_dsa_cosigner(ORIGIN, 3)
+    policy = policy_of(f"log {log.vkey}", "quorum none")
+    assert open_checkpoint(format_note(TEXT, [log.cosign(TEXT, 5)]), policy) == CHECKPOINT
+    with pytest.raises(SignatureError, match="none of the 1 keys"):
+        open_checkpoint(cosigned(), policy)
 
 
 def test_a_witness_key_is_of_the_cosignature_type() -> None:

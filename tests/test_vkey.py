@@ -10,15 +10,23 @@ from _support.signers import (
     CT_WITNESS_VKEYS,
     GO_SUM_DATABASE_VKEY,
     cosigner,
+    ml_dsa_cosigner,
     seed,
     signer,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlog.cosignature import CosignatureSigner, CosignatureVerifier
+from tlog.cosignature import (
+    CosignatureSigner,
+    CosignatureVerifier,
+    MlDsaCosignatureSigner,
+    MlDsaCosignatureVerifier,
+    parse_cosigner_skey,
+    parse_cosigner_vkey,
+)
 from tlog.ed25519 import PrivateKey
-from tlog.encoding import format_base64
+from tlog.encoding import format_base64, parse_base64
 from tlog.errors import MalformedError
 from tlog.note import Signer, Verifier
 from tlog.vkey import (
@@ -83,6 +91,8 @@ def test_our_own_keys_have_names_of_at_most_255_bytes() -> None:
             signer(name)
         with pytest.raises(MalformedError, match="256 bytes; choose one of at most 255"):
             cosigner(name)
+        with pytest.raises(MalformedError, match="256 bytes; choose one of at most 255"):
+            ml_dsa_cosigner(name)
 
 
 def test_keys_of_others_may_have_longer_names() -> None:
@@ -233,11 +243,56 @@ def test_a_cosigner_skey_has_type_0x04_and_is_no_note_skey() -> None:
         CosignatureSigner.from_skey(PETER_SKEY)
 
 
+def test_an_ml_dsa_skey_has_type_0x06_and_the_same_form() -> None:
+    made = ml_dsa_cosigner("witness.example/w1", 9)
+    assert MlDsaCosignatureSigner.from_skey(made.skey) == made
+    prefix, encoded = made.skey.rsplit("+", 1)[0], made.skey.split("+", 4)[4]
+    assert prefix == f"PRIVATE+KEY+witness.example/w1+{made.key_id.hex()}"
+    assert parse_base64(encoded, "the key") == b"\x06" + seed(9)
+    for read in (Signer.from_skey, CosignatureSigner.from_skey):
+        with pytest.raises(
+            MalformedError, match=r"of signature type 0x06 \(ML-DSA-44 cosignature\), not 0x0"
+        ):
+            read(made.skey)
+    with pytest.raises(MalformedError, match=r"of signature type 0x01 \(Ed25519 note signature\), not 0x06"):
+        MlDsaCosignatureSigner.from_skey(PETER_SKEY)
+    for at in range(12, len(made.skey)):
+        with pytest.raises(MalformedError):
+            MlDsaCosignatureSigner.from_skey(
+                made.skey[:at] + chr(ord(made.skey[at]) + 1) + made.skey[at + 1 :]
+            )
+
+
+def test_an_ml_dsa_vkey_is_read_and_written_again_and_every_changed_byte_is_refused() -> None:
+    vkey = ml_dsa_cosigner("witness.example/w1", 9).vkey
+    verifier = MlDsaCosignatureVerifier.from_vkey(vkey)
+    assert verifier.vkey == vkey
+    assert len(verifier.public_key) == 1312
+    for at in (*range(40), *range(40, len(vkey), 17), len(vkey) - 1):
+        with pytest.raises(MalformedError):
+            MlDsaCosignatureVerifier.from_vkey(vkey[:at] + chr(ord(vkey[at]) + 1) + vkey[at + 1 :])
+    for other in (EXAMPLE, cosigner("w").vkey):
+        with pytest.raises(MalformedError, match=r"where 0x06 \(ML-DSA-44 cosignature\) is needed"):
+            MlDsaCosignatureVerifier.from_vkey(other)
+
+
+def test_a_cosigner_key_of_either_type_is_read() -> None:
+    for made in (cosigner("w", 7), ml_dsa_cosigner("w", 7)):
+        assert parse_cosigner_skey(made.skey) == made
+        verifier = parse_cosigner_vkey(made.vkey)
+        assert (verifier.vkey, verifier.key_id) == (made.vkey, made.key_id)
+    with pytest.raises(MalformedError, match=r"type 0x01 \(.*\), where 0x04 \(.*\) or 0x06 \(.*\) is needed"):
+        parse_cosigner_vkey(EXAMPLE)
+    with pytest.raises(MalformedError, match=r"of signature type 0x01 \(Ed25519 note signature\), not 0x04"):
+        parse_cosigner_skey(PETER_SKEY)
+
+
 def test_generated_keys_differ() -> None:
     one, two = Signer.generate("example.com/log"), Signer.generate("example.com/log")
     assert one.vkey != two.vkey
     assert Verifier.from_vkey(one.vkey).public_key == one.public_key
     assert CosignatureSigner.generate("w").key_id != CosignatureSigner.generate("w").key_id
+    assert MlDsaCosignatureSigner.generate("w").key_id != MlDsaCosignatureSigner.generate("w").key_id
 
 
 def secret_parts(skey: str) -> list[str]:
@@ -246,7 +301,7 @@ def secret_parts(skey: str) -> list[str]:
     return [encoded[at : at + 6] for at in range(4, len(encoded) - 6)]
 
 
-@pytest.mark.parametrize("make", [signer, cosigner])
+@pytest.mark.parametrize("make", [signer, cosigner, ml_dsa_cosigner])
 def test_no_repr_shows_a_private_key(make: Callable[[str, int], Signer]) -> None:
     made = make("example.com/log", 2**200 + 12345)
     shown = repr(made)
@@ -272,7 +327,7 @@ def test_no_repr_shows_a_private_key(make: Callable[[str, int], Signer]) -> None
     ],
 )
 def test_no_error_repeats_any_part_of_a_private_key(damage: Callable[[str], str]) -> None:
-    for read in (Signer.from_skey, CosignatureSigner.from_skey):
+    for read in (Signer.from_skey, CosignatureSigner.from_skey, parse_cosigner_skey):
         with pytest.raises(MalformedError) as refusal:
             read(damage(PETER_SKEY))
         error: BaseException | None = refusal.value
@@ -282,7 +337,7 @@ def test_no_error_repeats_any_part_of_a_private_key(damage: Callable[[str], str]
 
 
 def test_a_private_key_given_as_a_vkey_is_refused_without_repeating_it() -> None:
-    for read in (Verifier.from_vkey, CosignatureVerifier.from_vkey):
+    for read in (Verifier.from_vkey, CosignatureVerifier.from_vkey, parse_cosigner_vkey):
         with pytest.raises(MalformedError, match="private key where a vkey is needed") as refusal:
             read(PETER_SKEY)
         assert not any(part in str(refusal.value) for part in secret_parts(PETER_SKEY))
@@ -290,7 +345,7 @@ def test_a_private_key_given_as_a_vkey_is_refused_without_repeating_it() -> None
 
 @pytest.mark.parametrize("cut", ["PRIVATE+KEY+PeterNeumann+c74f20a3+", "PRIVATE+KEY+", "PRIVATE+", "P"])
 def test_a_piece_of_a_private_key_given_as_a_vkey_is_refused_without_repeating_it(cut: str) -> None:
-    for read in (Verifier.from_vkey, CosignatureVerifier.from_vkey):
+    for read in (Verifier.from_vkey, CosignatureVerifier.from_vkey, parse_cosigner_vkey):
         with pytest.raises(MalformedError) as refusal:
             read(PETER_SKEY.removeprefix(cut))
         error: BaseException | None = refusal.value

@@ -11,11 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
-from tlog.cosignature import CosignatureVerifier
+from tlog.cosignature import CosignerVerifier, parse_cosigner_vkey
 from tlog.encoding import decode_utf8, encode_utf8, parse_decimal, shown
 from tlog.errors import MalformedError, PolicyError, SignatureError
 from tlog.note import Note, Verifier, open_note, parse_note
-from tlog.vkey import ED25519_COSIGNATURE, ED25519_NOTE, describe_key_type, parse_vkey
+from tlog.vkey import (
+    ED25519_COSIGNATURE,
+    ED25519_NOTE,
+    ML_DSA_COSIGNATURE,
+    describe_key_type,
+    parse_vkey,
+)
 
 MAX_POLICY_BYTES = 2**20
 """The largest policy file that is read: 1 MiB."""
@@ -28,7 +34,7 @@ _ALLOWED_OCTETS = bytes([0x09, 0x0A, *range(0x20, 0x7F), *range(0x80, 0x100)])
 class PolicyLog:
     """Holds one log key; its name is the origin of the checkpoints that it may sign."""
 
-    verifier: Verifier | CosignatureVerifier
+    verifier: Verifier | CosignerVerifier
     url: bytes | None = None
 
     @property
@@ -42,7 +48,7 @@ class PolicyWitness:
     """Holds one witness key; `name` has a meaning in the policy only, the key's own name is in the vkey."""
 
     name: bytes
-    verifier: CosignatureVerifier
+    verifier: CosignerVerifier
     url: bytes | None = None
 
 
@@ -68,7 +74,7 @@ class Policy:
     quorum: bytes | None
 
     @property
-    def verifiers(self) -> tuple[Verifier | CosignatureVerifier, ...]:
+    def verifiers(self) -> tuple[Verifier | CosignerVerifier, ...]:
         """Every key of the policy, logs first, to open a note with."""
         return (*(log.verifier for log in self.logs), *(witness.verifier for witness in self.witnesses))
 
@@ -210,7 +216,7 @@ class _Definitions:
         self.logs[verifier.public_key] = PolicyLog(verifier=verifier, url=url[0] if url else None)
 
     def _add_witness(self, name: bytes, vkey: bytes, url: Sequence[bytes]) -> None:
-        verifier = CosignatureVerifier.from_vkey(decode_utf8(vkey, "the vkey"))
+        verifier = parse_cosigner_vkey(decode_utf8(vkey, "the vkey"))
         if verifier.public_key in self.witnesses:
             raise MalformedError(f"an earlier witness line has the public key of witness {_quoted(name)}")
         self._define(name)
@@ -253,16 +259,16 @@ def _split_items(line: bytes) -> list[bytes]:
     return line.split()
 
 
-def _log_verifier(vkey: str) -> Verifier | CosignatureVerifier:
+def _log_verifier(vkey: str) -> Verifier | CosignerVerifier:
     key = parse_vkey(vkey)
     if key.key_type == ED25519_NOTE:
         return Verifier.from_vkey(vkey)
-    if key.key_type == ED25519_COSIGNATURE:
-        return CosignatureVerifier.from_vkey(vkey)
+    if key.key_type in {ED25519_COSIGNATURE, ML_DSA_COSIGNATURE}:
+        return parse_cosigner_vkey(vkey)
+    usable = map(describe_key_type, (ED25519_NOTE, ED25519_COSIGNATURE, ML_DSA_COSIGNATURE))
     raise MalformedError(
         f"the vkey of log {shown(key.name)} is of signature type {describe_key_type(key.key_type)}, which "
-        "cannot be verified here; "
-        f"use {describe_key_type(ED25519_NOTE)} or {describe_key_type(ED25519_COSIGNATURE)}"
+        f"cannot be verified here; use {' or '.join(usable)}"
     )
 
 
@@ -277,7 +283,7 @@ def _parse_threshold(text: bytes, members: int) -> int:
     return threshold
 
 
-def _has_signed(verifier: Verifier | CosignatureVerifier, note: Note) -> bool:
+def _has_signed(verifier: Verifier | CosignerVerifier, note: Note) -> bool:
     # Within one opened note, name and key ID stand for one key: open_note refuses two that share them.
     return any(
         (signature.name, signature.key_id) == (verifier.name, verifier.key_id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tlog.cosignature import CosignatureSigner
+from tlog.cosignature import CosignatureSigner, MlDsaCosignatureSigner
 from tlog.ed25519 import PrivateKey
+from tlog.ml_dsa import MlDsaPrivateKey
 from tlog.note import Signer
 
 
@@ -17,6 +18,10 @@ def signer(name: str, number: int = 1) -> Signer:
 
 def cosigner(name: str, number: int = 101) -> CosignatureSigner:
     return CosignatureSigner(name=name, private_key=PrivateKey(seed(number)))
+
+
+def ml_dsa_cosigner(name: str, number: int = 601) -> MlDsaCosignatureSigner:
+    return MlDsaCosignatureSigner(name=name, private_key=MlDsaPrivateKey(seed(number)))
 
 
 # A checkpoint that the Go checksum database published. tlog-checkpoint shows the same size, root and

@@ -43,7 +43,7 @@ LAYERS = (
         patterns=("tlog", "tlog.errors", "tlog.encoding", "tlog.strict_json", "tlog.exit_codes"),
         pure=True,
     ),
-    Layer(name="signatures", patterns=("tlog.ed25519",), pure=True),
+    Layer(name="signatures", patterns=("tlog.ed25519", "tlog.ml_dsa"), pure=True),
     Layer(name="trees", patterns=("tlog.merkle.*", "tlog.tiles", "tlog.integrate"), pure=True),
     Layer(
         name="notes",
@@ -74,6 +74,7 @@ LAYERS = (
     ),
     Layer(name="disk", patterns=("tlog.storage.*", "tlog.key_file"), pure=False),
     Layer(name="log", patterns=("tlog.log", "tlog.log_view"), pure=False),
+    Layer(name="tile sources", patterns=("tlog.tile_source.*",), pure=False),
     Layer(name="generated", patterns=("tlog.v1.*",), pure=False),
     Layer(
         name="roles",
@@ -95,6 +96,7 @@ PURE_ABOVE = (
 # Who may import which third-party library (and who else needs it had better ask one of these modules).
 HOMES = {
     "nacl": ("tlog.ed25519",),
+    "cryptography": ("tlog.ml_dsa",),
     "lmdb": ("tlog.storage.lmdb_*",),
     "msgspec": (
         "tlog.strict_json",
@@ -114,6 +116,8 @@ HOMES = {
     "google": ("tlog.client.*", "tlog.v1.*", "server.*"),
     "prometheus_client": ("server.metrics",),
     "tenacity": ("tlog.client.*",),
+    "aiohttp": ("server.tile_http",),
+    "httpx": ("tlog.tile_source.http",),
     "typer": ("tlog.cli.*",),
     "rich": ("tlog.cli.*",),
 }
