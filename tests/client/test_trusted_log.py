@@ -87,6 +87,16 @@ def test_a_damaged_consistency_proof_proves_nothing(trusted: int, size: int) -> 
             before.accept(checkpoint(size), hashes)
 
 
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_a_tree_needs_no_proof_against_itself_and_may_have_none(size: int) -> None:
+    before = trusting(size)
+    assert before.accept(checkpoint(size), []) is before
+    with pytest.raises(ConsistencyUnprovenError):
+        before.accept(checkpoint(size), [bytes(32)])
+    with pytest.raises(ConsistencyUnprovenError):
+        trusting(None).accept(checkpoint(size), [bytes(32)])
+
+
 def test_an_empty_tree_with_a_root_is_a_lie_by_itself() -> None:
     note = sign_note(format_checkpoint(Checkpoint(ORIGIN, 0, bytes(32))), [LOG])
     with pytest.raises(SplitViewError) as caught:

@@ -100,7 +100,8 @@ class TrustedLog:
         """Return the state after seeing a verified checkpoint; self, when it says nothing newer.
 
         `consistency_proof` is between `self.tree_size` and the candidate's size, whichever is smaller first
-        (RFC 9162 section 2.1.4). A smaller candidate that is proven consistent is stale, not a lie.
+        (RFC 9162 section 2.1.4), and empty where the sizes are equal or one is 0. A smaller candidate that
+        is proven consistent is stale, not a lie.
         Raises SplitViewError for another root at the same size, and ConsistencyUnprovenError when the proof
         does not lead from one to the other; both carry both notes.
         """
@@ -108,14 +109,12 @@ class TrustedLog:
         notes = (candidate.note,) if self.newest is None else (self.newest.note, candidate.note)
         if candidate.checkpoint.origin != self.origin:
             raise PolicyError(f"a checkpoint of {candidate.checkpoint.origin!r} came for {self.origin!r}")
-        if candidate.tree_size == size:
-            if candidate.root_hash != root_hash:
-                raise SplitViewError(
-                    f"{self.origin} signed two trees of size {size}: root {root_hash.hex()}, trusted before, "
-                    f"and {candidate.root_hash.hex()}: keep both checkpoints, they are evidence",
-                    checkpoints=notes,
-                )
-            return self if self.newest is not None else replace(self, newest=candidate)
+        if candidate.tree_size == size and candidate.root_hash != root_hash:
+            raise SplitViewError(
+                f"{self.origin} signed two trees of size {size}: root {root_hash.hex()}, trusted before, "
+                f"and {candidate.root_hash.hex()}: keep both checkpoints, they are evidence",
+                checkpoints=notes,
+            )
         smaller, larger = sorted([(size, root_hash), (candidate.tree_size, candidate.root_hash)])
         try:
             verify_consistency(smaller[0], larger[0], consistency_proof, smaller[1], larger[1])
@@ -126,7 +125,8 @@ class TrustedLog:
                 "members which one they saw",
                 checkpoints=notes,
             ) from error
-        return self if candidate.tree_size < size else replace(self, newest=candidate)
+        stale = self.newest is not None and candidate.tree_size <= size
+        return self if stale else replace(self, newest=candidate)
 
     def accept_stored(self, stored: VerifiedCheckpoint) -> TrustedLog:
         """Return the state after reading a checkpoint that was trusted before, here or by a process alike.
