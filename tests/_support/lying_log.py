@@ -208,11 +208,11 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetInclusionProofsRequest, context: grpc.ServicerContext
     ) -> log_pb2.GetInclusionProofsResponse:
         self._called("GetInclusionProofs", request, context)
-        size = self.published
-        response = log_pb2.GetInclusionProofsResponse(
-            checkpoint=self.note(size, cosigned=True),
-            consistency_proof=self.consistency(request.trusted_tree_size, size),
-        )
+        size = request.tree_size or self.published
+        response = log_pb2.GetInclusionProofsResponse()
+        if not request.tree_size:
+            response.checkpoint = self.note(size, cosigned=True)
+            response.consistency_proof.extend(self.consistency(request.trusted_tree_size, size))
         for key in request.keys:
             result = response.results.add()
             index = self._find(key)

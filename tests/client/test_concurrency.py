@@ -8,11 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from _support.lying_log import LyingLog
 
-from tlog.client import LogClient
-from tlog.errors import ConsistencyUnprovenError, CorruptionError, SplitViewError, VerificationError
+from tlog.client import LogClient, RetryPolicy
+from tlog.errors import (
+    ConsistencyUnprovenError,
+    CorruptionError,
+    RemoteError,
+    SplitViewError,
+    VerificationError,
+)
 from tlog.policy import Policy
 from tlog.receipt import verify_receipt
 
@@ -146,9 +153,22 @@ def test_a_split_over_different_sizes_cannot_be_bridged(
     assert state_file.read_bytes() == first_note
 
 
-def test_a_log_that_denies_a_size_it_signed_raises_the_alarm(connect: Connect, log: LyingLog) -> None:
+@pytest.mark.parametrize(
+    "escape",
+    [
+        None,  # it denies the size
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNAVAILABLE,
+    ],
+)
+def test_a_log_that_gets_out_of_proving_two_of_its_checkpoints_raises_the_alarm(
+    connect: Connect, log: LyingLog, state_file: Path, escape: grpc.StatusCode | None
+) -> None:
     log.add(*entries(0, 3))
-    client = connect()
+    client = connect(retry=RetryPolicy(deadline_s=0.2, first_delay_s=0.001))
     client.checkpoint()
     gate = Gate(log)
     with ThreadPoolExecutor(2) as pool:
@@ -159,11 +179,25 @@ def test_a_log_that_denies_a_size_it_signed_raises_the_alarm(connect: Connect, l
         notes = (log.note(5), log.note(4))
         gate.release(b"two")
         two.result(5)
-        log.fork_to(entries(0, 3))
+        if escape is None:
+            log.fork_to(entries(0, 3))
+        else:
+            log.fail_next("GetConsistencyProof", escape, times=1_000)
         gate.release(b"one")
-        with pytest.raises(ConsistencyUnprovenError, match="denies") as caught:
+        with pytest.raises(ConsistencyUnprovenError, match="does not prove") as caught:
             one.result(5)
     assert caught.value.checkpoints == notes
+    assert state_file.read_bytes() == notes[0]
+
+
+def test_a_client_that_is_closed_while_it_asks_raises_no_alarm(client: LogClient, log: LyingLog) -> None:
+    log.add(*entries(0, 5))
+    client.checkpoint()
+    receipt = log.receipt(2, 3)
+    log.lies["GetReceipts"] = lambda reply, request: setattr(reply.results[0], "receipt", receipt)
+    log.lies["GetConsistencyProof"] = lambda reply, request: client.close()
+    with pytest.raises(RemoteError, match="is closed"):
+        client.receipts([b"entry 2"], leaf_indices=[2])
 
 
 def test_many_threads_append_through_one_client(

@@ -514,10 +514,82 @@ def test_a_later_run_is_held_to_the_first_checkpoint(client: LogClient, filled: 
 def test_entry_0_is_held_to_the_pinned_genesis(connect: Connect, filled: LyingLog) -> None:
     right = connect(genesis_leaf_hash=leaf_hash(b"entry 0"))
     assert next(right.entries()) == (0, b"entry 0")
+    wrong = connect(genesis_leaf_hash=leaf_hash(b"entry 1"), checkpoint_file=None)
+    for start in (0, 1):
+        with pytest.raises(VerificationError, match="pinned"):
+            next(wrong.entries(start))
+    assert wrong.trusted is None
+
+
+@pytest.mark.parametrize("method", [*ASK, "Append"])
+@pytest.mark.parametrize("trusted_before", [False, True])
+def test_no_answer_of_a_log_with_another_genesis_is_taken(
+    connect: Connect, filled: LyingLog, state_file: Path, method: str, trusted_before: bool
+) -> None:
+    if trusted_before:  # by a client that pins nothing
+        connect().checkpoint()
+    before = filled.note(30) if trusted_before else None
     wrong = connect(genesis_leaf_hash=leaf_hash(b"entry 1"))
-    assert next(wrong.entries(1)) == (1, b"entry 1")
     with pytest.raises(VerificationError, match="pinned"):
-        next(wrong.entries())
+        (ASK | {"Append": lambda client: client.append([b"more"])})[method](wrong)
+    assert (state_file.read_bytes() if state_file.exists() else None) == before
+
+
+@pytest.mark.parametrize("method", [*ASK, "Append"])
+def test_the_pinned_genesis_is_asked_for_once_in_a_client(
+    connect: Connect, filled: LyingLog, state_file: Path, method: str
+) -> None:
+    filled.published_size = 20  # an append is proven in a tree that is not published yet
+    client = connect(genesis_leaf_hash=leaf_hash(b"entry 0"))
+    for entry in (b"more", b"still more"):
+        (ASK | {"Append": lambda client, entry=entry: client.append([entry])})[method](client)
+    (asked,) = (request for request in filled.calls_of("GetInclusionProofs") if request.tree_size)
+    assert [key.leaf_index for key in asked.keys] == [0]
+    assert asked.tree_size == (31 if method == "Append" else 20)
+    assert client.trusted is not None
+
+
+PIN_LIES: dict[str, Change] = {
+    "the proof of another entry": lambda reply, request: setattr(reply.results[0].proof, "leaf_index", 1),
+    "an altered proof": lambda reply, request: reply.results[0].proof.hashes.__setitem__(0, bytes(32)),
+    "no proof": lambda reply, request: reply.results[0].ClearField("proof"),
+    "no result": lambda reply, request: reply.ClearField("results"),
+    "two results": lambda reply, request: reply.results.add(),
+}
+
+
+@pytest.mark.parametrize("name", PIN_LIES)
+def test_a_genesis_that_is_not_proven_is_not_believed(
+    connect: Connect, filled: LyingLog, state_file: Path, name: str
+) -> None:
+    filled.lies["GetInclusionProofs"] = PIN_LIES[name]
+    client = connect(genesis_leaf_hash=leaf_hash(b"entry 0"))
+    with pytest.raises(VerificationError):
+        client.checkpoint()
+    assert client.trusted is None
+    assert not state_file.exists()
+    filled.lies.clear()
+    client.checkpoint()  # the failure is not taken for a confirmation, and not held against the log
+    assert state_file.read_bytes() == filled.note(30)
+
+
+def test_a_log_that_cannot_be_asked_for_the_genesis_is_not_believed(
+    connect: Connect, filled: LyingLog, state_file: Path
+) -> None:
+    filled.fail_next("GetInclusionProofs", grpc.StatusCode.INTERNAL)
+    with pytest.raises(RemoteError):
+        connect(genesis_leaf_hash=leaf_hash(b"entry 0")).checkpoint()
+    assert not state_file.exists()
+
+
+def test_an_empty_log_has_no_genesis_to_confirm_and_later_it_has(connect: Connect, log: LyingLog) -> None:
+    client = connect(genesis_leaf_hash=leaf_hash(b"entry 0"))
+    assert client.checkpoint().tree_size == 0
+    log.add(b"entry 1")
+    with pytest.raises(VerificationError, match="pinned"):
+        client.checkpoint()
+    assert client.trusted is not None
+    assert client.trusted.tree_size == 0
 
 
 # Lookup and registry

@@ -11,7 +11,7 @@ from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.client.checkpoint_file import CheckpointFile
 from tlog.client.trust_keeper import TrustKeeper
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
-from tlog.errors import RemoteError
+from tlog.errors import ConsistencyUnprovenError, OutOfRangeError, PushbackError, RemoteError, TlogError
 from tlog.merkle import prove_consistency
 from tlog.note import sign_note
 from tlog.policy import build_policy
@@ -79,18 +79,24 @@ def test_trust_that_moves_while_the_log_is_asked_is_looked_at_again(
         assert file.load() == checkpoint(size).note
 
 
-def test_a_log_that_cannot_be_asked_moves_nothing() -> None:
+@pytest.mark.parametrize(
+    "error", [RemoteError("no"), OutOfRangeError("no"), PushbackError("no", retry_after_s=1.0)]
+)
+def test_a_log_that_does_not_answer_moves_nothing_and_both_checkpoints_are_kept(error: TlogError) -> None:
     def fail(size1: int, size2: int) -> Sequence[bytes]:
-        raise RemoteError("not reached")
+        raise error
 
     keeper = TrustKeeper(TrustedLog.for_origin(build_policy([LOG.vkey]), None), None, fail)
     keeper.accept(keeper.state, checkpoint(3), [])
     anchor = keeper.state
     keeper.accept(anchor, checkpoint(4), proof(3, 4))
     for size in (6, 2):
-        with pytest.raises(RemoteError):
-            keeper.accept(anchor, checkpoint(size), proof(*sorted((3, size))))
-        with pytest.raises(RemoteError):
-            keeper.accept_unaccompanied(checkpoint(size))
+        for accept in (
+            lambda size=size: keeper.accept(anchor, checkpoint(size), proof(*sorted((3, size)))),
+            lambda size=size: keeper.accept_unaccompanied(checkpoint(size)),
+        ):
+            with pytest.raises(ConsistencyUnprovenError) as caught:
+                accept()
+            assert caught.value.checkpoints == (checkpoint(4).note, checkpoint(size).note)
         assert keeper.state.tree_size == 4
     keeper.accept_unaccompanied(checkpoint(4))

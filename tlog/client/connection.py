@@ -35,6 +35,10 @@ CHANNEL_OPTIONS = (
 )
 
 
+class ClientClosedError(RemoteError):
+    """Says that this side closed the client: nothing is wrong with the log."""
+
+
 class Connection:
     """Owns the channel to the log at `address`. Safe to use from many threads."""
 
@@ -115,9 +119,9 @@ class Connection:
         return decode_call_error(error, address=self.address, entries_sent=entries_sent)
 
     def require_open(self) -> None:
-        """Raise RemoteError when the client was closed."""
+        """Raise ClientClosedError when the client was closed."""
         if self.is_closed:
-            raise RemoteError(f"the client of {self.address} is closed: make a new one")
+            raise ClientClosedError(f"the client of {self.address} is closed: make a new one")
 
     def _unary(
         self, name: str, request: type[Request], response: type[Response]

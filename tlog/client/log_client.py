@@ -26,7 +26,7 @@ from tlog.client.proven_entries import (
     verify_name,
     verify_receipts,
 )
-from tlog.client.proven_registry import verify_genesis, verify_registry
+from tlog.client.proven_registry import verify_genesis, verify_pinned_genesis, verify_registry
 from tlog.client.retry import RetryPolicy
 from tlog.client.streams import stream_checkpoints, stream_entries
 from tlog.client.trust_keeper import TrustKeeper
@@ -59,7 +59,8 @@ class LogClient:
     `policy` names the log's key and the witnesses; `origin` is needed when it names logs of several origins.
     `checkpoint_file` keeps the trusted checkpoint across restarts, and may be shared by processes; with None
     it is kept in memory, and the first answer of every run is believed as to history. `genesis_leaf_hash` is
-    the one that `tlog init` printed, 32 bytes: `registry` and `entries` hold the log to it.
+    the one that `tlog init` printed, 32 bytes: the log must prove it to be its leaf 0 before the first of its
+    checkpoints is believed, which costs one call more.
     `timeout_s` bounds one attempt of a call, `retry.deadline_s` the call with all its attempts; `watch_s`
     is how long one checkpoint stream stays open before it is opened again. Without `credentials` the
     connection is plaintext: what is proven stays proven, but it can be read.
@@ -88,7 +89,12 @@ class LogClient:
         self._genesis_leaf_hash = genesis_leaf_hash
         self._watch_s = watch_s
         file = None if checkpoint_file is None else CheckpointFile(checkpoint_file, start.origin)
-        self._keeper = TrustKeeper(start, file, self._ask_consistency)
+        self._keeper = TrustKeeper(
+            start,
+            file,
+            self._ask_consistency,
+            None if genesis_leaf_hash is None else self._confirm_genesis,
+        )
         self._connection = Connection(
             address, credentials=credentials, timeout_s=timeout_s, retry=retry or RetryPolicy()
         )
@@ -324,6 +330,15 @@ class LogClient:
             log_pb2.GetConsistencyProofRequest(first_tree_size=size1, second_tree_size=size2),
         )
         return decode_hashes(reply.hashes, "consistency proof")
+
+    def _confirm_genesis(self, checkpoint: VerifiedCheckpoint) -> None:
+        assert self._genesis_leaf_hash is not None
+        reply = self._connection.call(
+            self._connection.get_inclusion_proofs,
+            log_pb2.GetInclusionProofsRequest(keys=[encode_entry_key(0)], tree_size=checkpoint.tree_size),
+        )
+        _check_count(1, len(reply.results))
+        verify_pinned_genesis(reply.results[0], self._genesis_leaf_hash, checkpoint)
 
 
 def _check_batch(entries: Sequence[bytes]) -> None:

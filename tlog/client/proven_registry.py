@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tlog.client.proven_entries import ProvenEntry
-from tlog.errors import NotFoundError, RefusedError, VerificationError
+from tlog.client.trusted_log import VerifiedCheckpoint
+from tlog.client.wire import decode_inclusion_proof
+from tlog.errors import NotFoundError, ProofError, RefusedError, VerificationError
 from tlog.membership import Registry
-from tlog.merkle import leaf_hash
+from tlog.merkle import leaf_hash, verify_inclusion
+from tlog.v1 import log_pb2
 from tlog.validate import verify_entry
 
 
@@ -18,6 +21,25 @@ def verify_genesis(entry: bytes, pinned: bytes | None) -> None:
             f"entry 0 has leaf hash {leaf_hash(entry).hex()}, and {pinned.hex()} is pinned: this is another "
             "log under the same origin, or the pinned hash is wrong"
         )
+
+
+def verify_pinned_genesis(
+    message: log_pb2.InclusionResult, pinned: bytes, checkpoint: VerifiedCheckpoint
+) -> None:
+    """Verify by an inclusion proof that leaf 0 of a checkpoint's tree has the pinned leaf hash.
+
+    The entry itself is not needed for that. Raises VerificationError.
+    """
+    if message.proof.leaf_index != 0:
+        raise ProofError(f"entry 0 was asked for, and the log proves entry {message.proof.leaf_index}")
+    try:
+        proof = decode_inclusion_proof(message.proof)
+        verify_inclusion(pinned, 0, checkpoint.tree_size, proof.hashes, checkpoint.root_hash)
+    except ProofError as error:
+        raise VerificationError(
+            f"the log does not prove that entry 0 has the pinned leaf hash {pinned.hex()} ({error}): this is "
+            "another log under the same origin, or the pinned hash is wrong"
+        ) from error
 
 
 def verify_registry(origin: str, pinned: bytes | None, entries: Iterable[ProvenEntry]) -> Registry:

@@ -11,19 +11,33 @@ import threading
 from collections.abc import Callable, Sequence
 
 from tlog.client.checkpoint_file import CheckpointFile
+from tlog.client.connection import ClientClosedError
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
-from tlog.errors import ConsistencyUnprovenError, OutOfRangeError, RemoteError, VerificationError
+from tlog.errors import ConsistencyUnprovenError, RemoteError, TlogError, VerificationError
 
 AskConsistency = Callable[[int, int], Sequence[bytes]]
-"""Asks the log for the consistency proof from a smaller tree size to a larger one; may raise RemoteError."""
+"""Asks the log for the consistency proof from a smaller tree size to a larger one. Raises any TlogError."""
+ConfirmGenesis = Callable[[VerifiedCheckpoint], None]
+"""Verifies entry 0 of a checkpoint's tree, of one leaf or more, to be the pinned one; raises if it is not."""
 
 
 class TrustKeeper:
-    """Holds a TrustedLog for many threads, and for other processes through the file that they share."""
+    """Holds a TrustedLog for many threads, and for other processes through the file that they share.
 
-    def __init__(self, start: TrustedLog, file: CheckpointFile | None, ask: AskConsistency) -> None:
+    With `confirm_genesis` nothing is taken in before it has returned once: all that is consistent with that
+    first checkpoint then begins with the same entry.
+    """
+
+    def __init__(
+        self,
+        start: TrustedLog,
+        file: CheckpointFile | None,
+        ask: AskConsistency,
+        confirm_genesis: ConfirmGenesis | None = None,
+    ) -> None:
         self._file = file
         self._ask = ask
+        self._confirm_genesis = confirm_genesis
         self._lock = threading.Lock()
         self._state = start
         stored = None if file is None else file.load()
@@ -41,8 +55,9 @@ class TrustKeeper:
         """Take in a checkpoint that a reply proved consistent with `anchor`, the state it was asked with.
 
         Returns when the candidate is consistent with everything trusted so far and, if it is newer, stored.
-        Raises what `TrustedLog.accept` raises, RemoteError when the log could not be asked, and the errors
-        of `CheckpointFile`; then nothing has moved.
+        Raises what `TrustedLog.accept` raises, ConsistencyUnprovenError also when the log did not answer
+        for a proof between two checkpoints that it signed, what the confirmation of the pinned genesis
+        raises, and the errors of `CheckpointFile`; then nothing has moved.
         """
         self._settle(anchor, anchor.accept(candidate, consistency_proof), candidate)
 
@@ -56,6 +71,11 @@ class TrustKeeper:
             current = self._state
             if current.newest != known.newest:
                 known, proven = current, current.accept(candidate, self._bridge(current, candidate))
+            # After the proofs: whoever forked the history must not choose the milder error.
+            confirm_genesis = self._confirm_genesis
+            if confirm_genesis is not None and candidate.tree_size:
+                confirm_genesis(candidate)
+                self._confirm_genesis = None
             # A stale candidate is a prefix of `known`, hence of all that came after it: nothing to move.
             if proven is known or self._replace(known, proven):
                 return
@@ -66,11 +86,15 @@ class TrustKeeper:
             return ()
         try:
             return self._ask(smaller, larger)
-        except OutOfRangeError as error:
+        except ClientClosedError:
+            raise
+        except TlogError as error:
+            # However the log gets out of answering: it signed both trees, and owes the proof between them.
             notes = () if current.newest is None else (current.newest.note,)
             raise ConsistencyUnprovenError(
-                f"{current.origin} signed trees of sizes {smaller} and {larger}, and now denies to have "
-                f"them ({error}): it may have been rolled back; trust neither, ask other members",
+                f"{current.origin} signed trees of sizes {smaller} and {larger}, and does not prove that "
+                f"they agree ({error}): it may have been rolled back, or show another history to others; "
+                "trust neither, keep both checkpoints, ask other members which one they saw",
                 checkpoints=(*notes, candidate.note),
             ) from error
 
