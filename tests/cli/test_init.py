@@ -11,6 +11,7 @@ from _support.command_line import tlog
 
 from server.config import Config, GrpcSection, LogSection, load_config, parse_config
 from tlog.cli import init as init_module
+from tlog.cli import new_directory as new_directory_module
 from tlog.envelope import decode_entry
 from tlog.errors import StorageError
 from tlog.event import parse_event
@@ -143,12 +144,13 @@ def test_a_missing_parent_directory_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in ended.err
 
 
-@pytest.mark.parametrize("name", ["write_key_file", "_write_durably", "_fsync_directories"])
+@pytest.mark.parametrize("name", ["write_key_file", "write_durably", "_fsync_directories"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StorageError("no")])
 def test_a_failure_half_way_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
 ) -> None:
-    genuine = getattr(init_module, name)
+    module = new_directory_module if name == "_fsync_directories" else init_module
+    genuine = getattr(module, name)
     calls = 0
 
     def failing(*arguments: object) -> None:
@@ -158,7 +160,7 @@ def test_a_failure_half_way_leaves_nothing_behind(
             raise error
         genuine(*arguments)
 
-    monkeypatch.setattr(init_module, name, failing)
+    monkeypatch.setattr(module, name, failing)
 
     ended = tlog("init", tmp_path / "log", "--origin", ORIGIN)
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +10,12 @@ from typing import Annotated
 import typer
 
 from tlog.cli.keygen import generate_signer
+from tlog.cli.new_directory import new_directory, write_durably
 from tlog.cli.options import JsonOption
 from tlog.cli.report import say, say_document, say_facts
 from tlog.cli.rules import catalogue_rules
 from tlog.cli.serve import CONFIG_NAME
-from tlog.errors import ConfigError, MalformedError, StorageError
+from tlog.errors import ConfigError, MalformedError
 from tlog.key_file import write_key_file
 
 KEY_NAME = "log.key"
@@ -94,7 +90,7 @@ def init(
     """Make a log: keys, policy, configuration, and a store with its genesis."""
     if threshold > governance_keys:
         raise ConfigError(f"--threshold {threshold} is above --governance-keys {governance_keys}: lower it")
-    with _new_directory(directory) as building:
+    with new_directory(directory) as building:
         made = _build(building, origin, governance_keys, threshold, with_rules=not no_rules)
     if as_json:
         say_document(
@@ -167,8 +163,8 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
     (directory / GOVERNANCE_NAME).mkdir(mode=0o700)
     for number, governor in enumerate(governors, start=1):
         write_key_file(directory / GOVERNANCE_NAME / f"{number}.key", governor)
-    _write_durably(directory / POLICY_NAME, format_policy(build_policy([signer.vkey])))
-    _write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
+    write_durably(directory / POLICY_NAME, format_policy(build_policy([signer.vkey])))
+    write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
     with Log.create(directory / STORE_NAME, signer) as log:
         checkpoint = log.append(entries).checkpoint.checkpoint
     return NewLog(
@@ -180,59 +176,3 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
         tree_size=checkpoint.tree_size,
         root_hash=checkpoint.root_hash,
     )
-
-
-@contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that takes its place when the block ends well, and goes when not.
-
-    Raises ConfigError when `path` is anything but absent or an empty directory, StorageError when it cannot
-    be made. A crash leaves the sibling behind, named after `path`, and never `path` itself half made.
-    """
-    target = path.absolute()
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent} is not a directory: make it first")
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise ConfigError(f"{path} exists and is no directory: choose another one")
-    if target.is_dir() and any(target.iterdir()):
-        raise ConfigError(
-            f"{path} is not empty: a log is made in a new or empty directory, choose another one"
-        )
-    if target.is_dir() and target.samefile(Path.cwd()):
-        raise ConfigError(
-            f"{path} is where you are, and would be replaced: run this from its parent directory"
-        )
-    try:
-        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    except OSError as error:
-        raise StorageError(f"nothing can be made in {target.parent}: {error.strerror}") from error
-    try:
-        yield building
-        _fsync_directories(building)
-        # Replaces an empty directory in one step; if somebody filled it meanwhile, this fails.
-        building.rename(target)
-        _fsync(target.parent)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be made: {error.strerror}; nothing was left behind") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _fsync_directories(top: Path) -> None:
-    for directory, _, _ in os.walk(top):
-        _fsync(Path(directory))
-
-
-def _fsync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
