@@ -383,3 +383,41 @@ def test_a_signer_whose_key_governance_does_not_name_cannot_open_the_log(allianc
     with pytest.raises(BatchRefusedError, match="signs with"):
         log.append([genesis])
     assert store.log_vkey != rebound.log_vkey
+
+
+def test_a_log_with_witnesses_publishes_only_what_it_is_told_to(alliance: Alliance) -> None:
+    store = MemoryStore(alliance.origin, alliance.signer.vkey)
+    log = Log(store, alliance.signer, publish_at_commit=False)
+    first = log.append(alliance.governance).checkpoint
+    with log.view() as view:
+        assert view.committed() == first
+        assert view.published().tree_size == 0
+    with pytest.raises(OutOfRangeError):
+        log.receipt(0)
+    second = log.append([alliance.entry(1)]).checkpoint
+    for signed in (first, second, second):
+        log.publish(signed.note)
+        with log.view() as view:
+            assert view.published() == signed
+    assert log.receipt(4)
+
+
+def test_a_checkpoint_that_is_older_foreign_or_of_another_tree_is_never_published(alliance: Alliance) -> None:
+    log = Log(MemoryStore(alliance.origin, alliance.signer.vkey), alliance.signer, publish_at_commit=False)
+    first = log.append(alliance.governance).checkpoint
+    second = log.append([alliance.entry(1)]).checkpoint
+    log.publish(second.note)
+    other = Log(MemoryStore(alliance.origin, alliance.signer.vkey), alliance.signer)
+    other.append([*alliance.governance[:-1], alliance.entry(2)])
+    forked = other.append([alliance.governance[-1], alliance.entry(3)]).checkpoint
+    with pytest.raises(StorageError, match="cannot be published"):
+        log.publish(first.note)
+    with pytest.raises(OutOfRangeError):
+        log.publish(forked.note)
+    with pytest.raises(SignatureError):
+        log.publish(second.note.replace(b"\n5\n", b"\n4\n"))
+    log.append([alliance.entry(9)])
+    with pytest.raises(StorageError, match="cannot be published"):
+        log.publish(forked.note)
+    with log.view() as view:
+        assert view.published() == second

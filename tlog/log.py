@@ -70,17 +70,20 @@ class _State:
 class Log:
     """Appends entries to one store, and answers from it."""
 
-    def __init__(self, store: Store, signer: Signer) -> None:
+    def __init__(self, store: Store, signer: Signer, *, publish_at_commit: bool = True) -> None:
         """Take over a store that is bound to this signer, and recover its state.
 
-        The log owns the store from here on, and closes it. Raises CorruptionError when the stored tree does
-        not lead to the stored checkpoint, ConfigError when the log's governance does not know this key.
+        Without `publish_at_commit` a checkpoint is shown to nobody until `publish` was given it: that is for
+        a log whose witnesses have to cosign first. The log owns the store from here on, and closes it.
+        Raises CorruptionError when the stored tree does not lead to the stored checkpoint, ConfigError when
+        the log's governance does not know this key.
         """
         self._store = store
         self._signer = signer
         self._verifier = Verifier.from_vkey(signer.vkey)
         self._writing = threading.Lock()
         self._failed: str | None = None
+        self._publish_at_commit = publish_at_commit
         note = store.load()
         if note is None:
             note = self._sign(TreeEdge.EMPTY)
@@ -209,6 +212,24 @@ class Log:
                 store_seconds=perf_counter() - started,
             )
 
+    def publish(self, note: bytes) -> SignedCheckpoint:
+        """Make a durable checkpoint, with the cosignatures it got, the published one.
+
+        Raises SignatureError or MalformedError for a note that this log did not sign, StorageError when it
+        is not the committed tree's or older, and StateUnknownError as `commit` does.
+        """
+        open_note(note, [self._verifier])
+        signed = SignedCheckpoint.read(note)
+        with self._writing:
+            with self.view() as view:
+                self._require_own_tree(view, signed)
+            try:
+                self._store.publish(note)
+            except StateUnknownError as error:
+                self._failed = str(error)
+                raise
+        return signed
+
     def prove_inclusion(self, leaf_index: int, tree_size: int | None = None) -> list[bytes]:
         """Prove one leaf in the tree of `tree_size` leaves (newest by default).
 
@@ -247,7 +268,7 @@ class Log:
         # state unknown: another writer (ConflictError), a failed fsync, a bug. Going on would risk signing
         # two histories.
         try:
-            self._store.commit(batch, expected=expected, new=new, publish=True)
+            self._store.commit(batch, expected=expected, new=new, publish=self._publish_at_commit)
         except StateUnknownError as error:
             self._failed = str(error)
             raise
@@ -259,6 +280,18 @@ class Log:
                 f"the commit of entries [{batch.start}, {batch.start + len(batch.entries)}) failed and its "
                 f"state is unknown ({self._failed}): restart to recover"
             ) from error
+
+    @staticmethod
+    def _require_own_tree(view: LogView, signed: SignedCheckpoint) -> None:
+        """Check that a checkpoint is of this store's tree, and not older than the published one."""
+        checkpoint, published = signed.checkpoint, view.published()
+        root_hash = view.root_hash(checkpoint.tree_size)
+        if checkpoint.root_hash != root_hash or signed.tree_size < published.tree_size:
+            raise StorageError(
+                f"a checkpoint of size {checkpoint.tree_size} and root {checkpoint.root_hash.hex()} cannot "
+                f"be published: this store has root {root_hash.hex()} at that size, and has published size "
+                f"{published.tree_size} already"
+            )
 
     def _recover(self, note: bytes) -> _State:
         """Rebuild the state from the store, and check that it leads to the checkpoint that it holds."""

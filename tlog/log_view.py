@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.errors import NotFoundError, OutOfRangeError
 from tlog.event import identity
-from tlog.merkle import prove_consistency, prove_inclusion, prove_range
+from tlog.integrate import tile_width
+from tlog.merkle import (
+    HASH_BYTES,
+    CompactRange,
+    compact_range_nodes,
+    prove_consistency,
+    prove_inclusion,
+    prove_range,
+)
 from tlog.note import parse_note
 from tlog.receipt import Receipt, format_receipt
 from tlog.storage.base import Reader
@@ -70,6 +78,14 @@ class LogView:
         """Return entries [start, end). Requires 0 <= start <= end <= tree_size, else OutOfRangeError."""
         return self._reader.read_entries(start, end)
 
+    def hash_tile(self, level: int, index: int) -> bytes:
+        """Return the hashes of one hash tile, 32 bytes each: as many as the committed size has, 1 to 256.
+
+        Raises OutOfRangeError when a tree of that size has no such tile.
+        """
+        stored = self._reader.read_tile(level, index)
+        return stored[: HASH_BYTES * tile_width(self.tree_size, level, index)]
+
     def leaf_index(self, source: str, event_id: str) -> int | None:
         """Return the leaf index of the event named (source, id), or None; that None proves nothing."""
         return self._reader.find_leaf_index(identity(source, event_id))
@@ -97,6 +113,13 @@ class LogView:
         self._require_size(tree_size)
         left, right = prove_range(self._reader.read_node, start, end, tree_size)
         return RangeProof(start=start, end=end, left=tuple(left), right=tuple(right))
+
+    def root_hash(self, tree_size: int) -> bytes:
+        """Return the root of an earlier tree. Requires 0 <= tree_size <= self.tree_size."""
+        self._require_size(tree_size)
+        nodes = compact_range_nodes(0, tree_size)
+        hashes = tuple(self._reader.read_node(level, index) for level, index in nodes)
+        return CompactRange(start=0, end=tree_size, hashes=hashes).root_hash()
 
     def receipt(self, leaf_index: int, under: SignedCheckpoint) -> bytes:
         """Make the C2SP tlog-proof of one entry under a checkpoint of this log.

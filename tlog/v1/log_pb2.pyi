@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class AppendStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    APPEND_STAGE_UNSPECIFIED: _ClassVar[AppendStage]
+    APPEND_STAGE_INTEGRATED: _ClassVar[AppendStage]
+    APPEND_STAGE_COSIGNED: _ClassVar[AppendStage]
+
 class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     REFUSAL_REASON_UNSPECIFIED: _ClassVar[RefusalReason]
@@ -24,6 +30,9 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_TYPE_NOT_ALLOWED: _ClassVar[RefusalReason]
     REFUSAL_REASON_GOVERNANCE_REFUSED: _ClassVar[RefusalReason]
     REFUSAL_REASON_SOURCE_ID_CONFLICT: _ClassVar[RefusalReason]
+APPEND_STAGE_UNSPECIFIED: AppendStage
+APPEND_STAGE_INTEGRATED: AppendStage
+APPEND_STAGE_COSIGNED: AppendStage
 REFUSAL_REASON_UNSPECIFIED: RefusalReason
 REFUSAL_REASON_MALFORMED_ENVELOPE: RefusalReason
 REFUSAL_REASON_MALFORMED_EVENT: RefusalReason
@@ -41,12 +50,14 @@ REFUSAL_REASON_GOVERNANCE_REFUSED: RefusalReason
 REFUSAL_REASON_SOURCE_ID_CONFLICT: RefusalReason
 
 class AppendRequest(_message.Message):
-    __slots__ = ("entries", "trusted_tree_size")
+    __slots__ = ("entries", "trusted_tree_size", "wait_for")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     TRUSTED_TREE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FOR_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedScalarFieldContainer[bytes]
     trusted_tree_size: int
-    def __init__(self, entries: _Optional[_Iterable[bytes]] = ..., trusted_tree_size: _Optional[int] = ...) -> None: ...
+    wait_for: AppendStage
+    def __init__(self, entries: _Optional[_Iterable[bytes]] = ..., trusted_tree_size: _Optional[int] = ..., wait_for: _Optional[_Union[AppendStage, str]] = ...) -> None: ...
 
 class AppendResponse(_message.Message):
     __slots__ = ("results", "checkpoint", "range_proof", "inclusion_proofs", "consistency_proof")
