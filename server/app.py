@@ -27,6 +27,7 @@ from server.log_service import LogService
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from server.sequencer import Sequencer
+from server.tile_http import TileServer
 from tlog.errors import ConfigError, StateUnknownError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.key_file import read_key_file
@@ -96,6 +97,11 @@ class Server:
         if config.metrics.enabled:
             metrics_port, stop_metrics = metrics.serve(config.metrics.listen_address, config.metrics.port)
             stack.callback(stop_metrics)
+        tiles_port: int | None = None
+        if config.tiles.enabled:
+            tile_server = TileServer(log, metrics, reading=reading, stop_timeout_s=config.grpc.stop_timeout_s)
+            tiles_port = await tile_server.start(config.tiles.listen_address, config.tiles.port)
+            stack.push_async_callback(tile_server.stop)
         with log.view() as view:
             feed = CheckpointFeed(view.published(), metrics)
         server = grpc.aio.server(
@@ -136,6 +142,9 @@ class Server:
             metrics=None
             if metrics_port is None
             else f"http://{_address(config.metrics.listen_address, metrics_port)}/metrics",
+            tiles=None
+            if tiles_port is None
+            else f"http://{_address(config.tiles.listen_address, tiles_port)}",
         )
 
     def _fail(self, error: BaseException) -> None:
@@ -185,7 +194,7 @@ async def serve(config: Config, *, as_json: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server program; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="tlog-server", description="Serve one log over gRPC.")
+    parser = argparse.ArgumentParser(prog="tlog-server", description="Serve one log over gRPC and HTTP.")
     parser.add_argument("--config", type=Path, required=True, help="TOML file, as `tlog init` writes it")
     parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
     options = parser.parse_args(arguments)

@@ -56,6 +56,14 @@ class MetricsSection(_Section, frozen=True, kw_only=True):
     port: Port = 8651
 
 
+class TilesSection(_Section, frozen=True, kw_only=True):
+    """Says where the log is served as static resources over HTTP (C2SP tlog-tiles)."""
+
+    enabled: bool = True
+    listen_address: Address = "127.0.0.1"
+    port: Port = 8652
+
+
 class LimitsSection(_Section, frozen=True, kw_only=True):
     """Bounds what may wait for the sequencer; what does not fit is pushed back with a delay."""
 
@@ -78,6 +86,7 @@ class Config(_Section, frozen=True, kw_only=True):
     log: LogSection
     grpc: GrpcSection = field(default_factory=GrpcSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
+    tiles: TilesSection = field(default_factory=TilesSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
 

@@ -37,6 +37,19 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._tile_requests = Histogram(
+            "tlog_tiles_request_seconds",
+            "Time from a tile request's arrival to its response's last byte.",
+            ["kind", "code"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._tile_bytes = Counter(
+            "tlog_tiles_response_bytes",
+            "Bytes of tile responses' bodies, compressed where they were.",
+            ["kind"],
+            registry=self.registry,
+        )
         self._commit_entries = Histogram(
             "tlog_commit_batch_entries", "New entries in a commit.", buckets=_ENTRIES, registry=self.registry
         )
@@ -107,6 +120,11 @@ class Metrics:
     def call(self, method: str, code: str, seconds: float) -> None:
         """Count one finished gRPC call."""
         self._calls.labels(method, code).observe(seconds)
+
+    def tile_request(self, kind: str, code: str, *, seconds: float, body_bytes: int) -> None:
+        """Count a tile request: `kind` is checkpoint, tile, entries or other, `code` a status or aborted."""
+        self._tile_requests.labels(kind, code).observe(seconds)
+        self._tile_bytes.labels(kind).inc(body_bytes)
 
     def serve(self, address: str, port: int) -> tuple[int, Callable[[], None]]:
         """Serve /metrics over HTTP from a thread; returns the port and a function that stops it.

@@ -31,6 +31,9 @@ port = 0
 
 [metrics]
 port = 0
+
+[tiles]
+port = 0
 """
 
 

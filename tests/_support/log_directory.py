@@ -21,6 +21,8 @@ port = 0
 reflection = true
 [metrics]
 port = 0
+[tiles]
+port = 0
 """
 
 

@@ -58,6 +58,10 @@ class RealServer:
         return str(self.announced["metrics"])
 
     @property
+    def tiles_url(self) -> str:
+        return str(self.announced["tiles"])
+
+    @property
     def errors(self) -> str:
         """Return what the server wrote to stderr so far."""
         if self._final_errors is not None:
@@ -107,7 +111,11 @@ def start(
     and `overrides`, table by table. Raises RuntimeError, with the server's own words, when it does not start.
     """
     config = tomllib.loads((config_dir / "tlog.toml").read_text(encoding="utf-8"))
-    changes: dict[str, Mapping[str, object]] = {"grpc": {"port": grpc_port}, "metrics": {"port": 0}}
+    changes: dict[str, Mapping[str, object]] = {
+        "grpc": {"port": grpc_port},
+        "metrics": {"port": 0},
+        "tiles": {"port": 0},
+    }
     for tables in (changes, overrides or {}):
         for table, values in tables.items():
             config[table] = {**config.get(table, {}), **values}

@@ -52,7 +52,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
             init,
             # The only change: ports that nobody else has.
             f'printf \'[log]\\nstore_path = "store"\\nkey_path = "log.key"\\n[grpc]\\nport = {port}\\n'
-            "[metrics]\\nport = 0\\n' > my-log/tlog.toml",
+            "[metrics]\\nport = 0\\n[tiles]\\nport = 0\\n' > my-log/tlog.toml",
             "trap 'kill %1; wait' EXIT",
             rest,
             f"{sys.executable} program.py",

@@ -508,6 +508,10 @@ def test_a_port_that_is_taken_is_a_clear_error(tmp_path: Path) -> None:
         code, message = start_refused(config)
         assert code == 2
         assert "metrics cannot listen" in message
+        config.write_text(CONFIG.replace("[tiles]\nport = 0", f"[tiles]\nport = {port}"))
+        code, message = start_refused(config)
+        assert code == 2
+        assert "tiles cannot be served" in message
 
 
 def test_a_key_that_others_may_read_is_refused_without_showing_it(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ MINIMAL = '[log]\nstore_path = "store"\nkey_path = "log.key"\n'
 
 def test_two_lines_are_enough_and_everything_listens_on_loopback() -> None:
     config = parse_config(MINIMAL)
-    assert config.grpc.listen_address == config.metrics.listen_address == "127.0.0.1"
+    listening = (config.grpc, config.metrics, config.tiles)
+    assert {section.listen_address for section in listening} == {"127.0.0.1"}
+    assert len({section.port for section in listening}) == len(listening)
     assert config.limits.max_commit_entries >= 1_000
 
 
@@ -47,6 +49,8 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         (MINIMAL + "[grpc]\nstop_timeout_s = 0\n", "$.grpc.stop_timeout_s"),
         (MINIMAL + "[grpc]\nstop_timeout_s = nan\n", "$.grpc.stop_timeout_s"),
         (MINIMAL + "[grpc]\nlisten_address = ''\n", "$.grpc.listen_address"),
+        (MINIMAL + "[tiles]\nport = 65536\n", "$.tiles.port"),
+        (MINIMAL + "[tiles]\nenabled = 'yes'\n", "$.tiles.enabled"),
         (MINIMAL + "[limits]\nmax_queued_entries = 0\n", "$.limits.max_queued_entries"),
         (MINIMAL + "[limits]\nmax_commit_entries = 999\n", "$.limits.max_commit_entries"),
         (MINIMAL + "[store]\nmap_size_bytes = 4096\n", "$.store.map_size_bytes"),

@@ -44,6 +44,12 @@ key_path = "log.key"
 # listen_address = "127.0.0.1"
 # port = 8651
 
+[tiles]
+# The whole log as static resources (C2SP tlog-tiles), for any client and any cache.
+# enabled = true
+# listen_address = "127.0.0.1"
+# port = 8652
+
 [limits]
 # max_queued_entries = 20000
 # max_queued_bytes = 67108864
