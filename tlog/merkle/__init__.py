@@ -4,6 +4,11 @@ Everything here is pure: a tree is read through one function that returns the ro
 """
 
 from tlog.merkle.compact_range import CompactRange, compact_range_nodes
+from tlog.merkle.consistency_path import (
+    consistency_path_from_inclusion_proof,
+    prove_consistency_path,
+    verify_fork,
+)
 from tlog.merkle.hashing import EMPTY_ROOT, HASH_BYTES, leaf_hash, node_hash
 from tlog.merkle.prove import ReadNode, prove_consistency, prove_inclusion, prove_range
 from tlog.merkle.verify import (
@@ -21,15 +26,18 @@ __all__ = [
     "CompactRange",
     "ReadNode",
     "compact_range_nodes",
+    "consistency_path_from_inclusion_proof",
     "inclusion_proofs_from_range",
     "leaf_hash",
     "node_hash",
     "prove_consistency",
+    "prove_consistency_path",
     "prove_inclusion",
     "prove_range",
     "root_from_inclusion_proof",
     "roots_from_consistency_path",
     "verify_consistency",
+    "verify_fork",
     "verify_inclusion",
     "verify_range",
 ]
