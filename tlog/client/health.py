@@ -22,4 +22,10 @@ def check_health(address: str, timeout_s: float) -> str:
                 f"{address} does not answer as a log does ({error.code().name}): is it running, and is this "
                 "its address? `tlog serve` prints it"
             ) from error
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+    try:
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+    except ValueError as error:
+        raise RemoteError(
+            f"{address} answered with health status {answer.status}, which grpc.health.v1 does not have: "
+            "is this the log's address?"
+        ) from error

@@ -45,6 +45,7 @@ from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofErr
 from tlog.event import parse_event
 from tlog.membership import Registry
 from tlog.merkle import verify_consistency
+from tlog.merkle.arguments import check_size
 from tlog.policy import Policy
 from tlog.v1 import log_pb2
 from tlog.validate import GOVERNANCE_KEY
@@ -168,7 +169,9 @@ class LogClient:
         Without `end` it goes up to the size that is published at the beginning. A stream that breaks is
         taken up where it broke. Raises OutOfRangeError for a range that the published tree does not have.
         """
-        if not 0 <= start <= (MAX_SIZE if end is None else end) <= MAX_SIZE:
+        check_size(start, "the start of the range", OutOfRangeError)
+        check_size(MAX_SIZE if end is None else end, "the end of the range", OutOfRangeError)
+        if end is not None and start > end:
             raise OutOfRangeError(f"entries [{start}, {end}) are no range: 0 <= start <= end is needed")
         return self._entries(start, end)
 
@@ -279,8 +282,7 @@ class LogClient:
         Each is proven to be in the log and to carry the key. That none is missing is the log's word only:
         to be sure, read `entries` and look.
         """
-        if not 0 <= start <= MAX_SIZE:
-            raise OutOfRangeError(f"a lookup begins at leaf index 0 or later, not at {start}")
+        check_size(start, "the leaf index where a lookup begins", OutOfRangeError)
         encode_utf8(business_key, "the business key")
         return self._lookup(business_key, start)
 

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from tlog.encoding import MAX_SIZE, encode_utf8
 from tlog.envelope import MAX_ENTRY_BYTES
-from tlog.errors import BatchRefusedError, ProofError, RefusalReason, RefusedError, RemoteError
+from tlog.errors import (
+    BatchRefusedError,
+    OutOfRangeError,
+    ProofError,
+    RefusalReason,
+    RefusedError,
+    RemoteError,
+)
+from tlog.merkle.arguments import check_size
 from tlog.v1 import log_pb2
 
 MAX_BATCH_ENTRIES = 1_000
@@ -142,9 +150,10 @@ def decode_refusal(message: log_pb2.AppendRefusal, entries_sent: int) -> BatchRe
 def encode_entry_key(key: int | tuple[str, str]) -> log_pb2.EntryKey:
     """Encode the name of an entry: its leaf index, or its event's (source, id).
 
-    Raises MalformedError for text that no event can have.
+    Raises OutOfRangeError for a number that is no leaf index, MalformedError for text that no event can have.
     """
-    if isinstance(key, int):
+    if not isinstance(key, tuple):
+        check_size(key, "the leaf index", OutOfRangeError)
         return log_pb2.EntryKey(leaf_index=key)
     source, event_id = key
     encode_utf8(source, "the source")
