@@ -199,6 +199,7 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
                     ),
                 )
                 known = shown = size
+                self._fail_if_told("WatchCheckpoints mid-stream", context)
                 if self.end_stream_after is not None:
                     return
             with self.changed:

@@ -364,6 +364,22 @@ def test_entries_come_in_order_each_with_its_index(
     )
 
 
+@pytest.mark.parametrize("index", [-1, 2**63, 2**64, True, 1.0, "1"])
+def test_what_is_no_leaf_index_is_refused_before_it_is_asked_for(
+    client: LogClient, filled: LyingLog, index: Any
+) -> None:
+    for ask in (
+        lambda: client.inclusion_proofs([b"entry 1"], leaf_indices=[index]),
+        lambda: client.receipts([b"entry 1"], leaf_indices=[index]),
+        lambda: client.lookup("invoice:1", start=index),
+        lambda: client.entries(index),
+        lambda: client.entries(0, index) if index is not True else client.entries(True, 5),
+    ):
+        with pytest.raises(OutOfRangeError, match="not an int from 0 to"):
+            ask()
+    assert not filled.calls
+
+
 @pytest.mark.parametrize(("start", "end"), [(-1, None), (5, 4), (0, 2**63), (2**63, None)])
 def test_a_range_that_is_none_is_refused_before_it_is_asked_for(
     client: LogClient, filled: LyingLog, start: int, end: int | None
@@ -745,6 +761,43 @@ def test_watching_a_log_where_nothing_happens_is_no_failure(connect: Connect, fi
     threading.Timer(1.2, filled.add, [b"more"]).start()
     assert next(watching).tree_size == 31
     assert len(filled.calls_of("WatchCheckpoints")) > 2
+
+
+@pytest.mark.parametrize("smaller", [False, True])
+def test_a_watch_that_does_not_grow_inside_one_stream_is_refused(
+    client: LogClient, filled: LyingLog, smaller: bool
+) -> None:
+    watching = client.watch_checkpoints()
+    assert next(watching).tree_size == 30
+
+    def repeat(reply: Any, request: Any) -> None:
+        size = 20 if smaller else 30
+        reply.checkpoint = filled.note(size)
+        del reply.consistency_proof[:]
+        reply.consistency_proof.extend(filled.consistency(30, size))
+
+    filled.lies["WatchCheckpoints"] = repeat
+    filled.add(b"more")
+    with pytest.raises(RemoteError, match="after size 30"):
+        next(watching)
+    assert len(filled.calls_of("WatchCheckpoints")) == 1
+
+
+@pytest.mark.parametrize("code", [None, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE])
+def test_streams_that_end_at_once_and_bring_nothing_are_failures(
+    connect: Connect, filled: LyingLog, code: grpc.StatusCode | None
+) -> None:
+    retry = RetryPolicy(deadline_s=1.0, first_delay_s=0.1, max_delay_s=0.3, draw=lambda: 0.99)
+    watching = connect(retry=retry).watch_checkpoints()
+    if code is None:
+        filled.end_stream_after = 1
+    else:
+        filled.fail_next("WatchCheckpoints mid-stream", code, times=1_000)
+    assert next(watching).tree_size == 30
+    with pytest.raises(RemoteError) as caught:
+        next(watching)
+    assert "times within 1.0 s" in caught.value.__notes__[0]
+    assert 3 <= len(filled.calls_of("WatchCheckpoints")) <= 5  # each waits longer than the one before
 
 
 def test_a_watch_that_turns_to_a_fork_is_refused(

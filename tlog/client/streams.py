@@ -71,14 +71,32 @@ def stream_checkpoints(
 ) -> Iterator[VerifiedCheckpoint]:
     """Yield the published checkpoint now and every larger one, until the connection is closed.
 
-    Raises VerificationError, RemoteError and StorageError.
+    Raises VerificationError, RemoteError (also when the log repeats itself inside one opening, or goes on
+    ending streams that bring nothing) and StorageError.
     """
     anchor = keeper.state
+    newest: VerifiedCheckpoint | None = None
 
     def request() -> log_pb2.WatchCheckpointsRequest:
         nonlocal anchor
         anchor = keeper.state
         return log_pb2.WatchCheckpointsRequest(trusted_tree_size=anchor.tree_size)
+
+    def is_news(message: log_pb2.WatchCheckpointsResponse, is_first: bool) -> bool:
+        nonlocal anchor, newest
+        checkpoint = anchor.open_published(message.checkpoint)
+        if not is_first and checkpoint.tree_size <= anchor.tree_size:
+            raise RemoteError(
+                f"the log showed size {checkpoint.tree_size} after size {anchor.tree_size} in one stream of "
+                "newer checkpoints: it would not come to an end"
+            )
+        keeper.accept(anchor, checkpoint, message.consistency_proof)
+        # The next message is proven from this one, whatever else was trusted meanwhile.
+        anchor = replace(anchor, newest=checkpoint)
+        if newest is not None and checkpoint.tree_size <= newest.tree_size:
+            return False
+        newest = checkpoint
+        return True
 
     stream = ResumableStream(
         connection,
@@ -86,23 +104,17 @@ def stream_checkpoints(
         request,
         stream_timeout_s=stream_timeout_s,
         endless=True,
+        is_news=is_news,
     )
-    last_size = -1
     try:
         while True:
             try:
-                read = stream.read()
+                stream.read()
             except RemoteError:
                 if connection.is_closed:
                     return
                 raise
-            assert read is not None
-            checkpoint = anchor.open_published(read[0].checkpoint)
-            keeper.accept(anchor, checkpoint, read[0].consistency_proof)
-            # The next message is proven from this one, whatever else was trusted meanwhile.
-            anchor = replace(anchor, newest=checkpoint)
-            if checkpoint.tree_size > last_size:
-                last_size = checkpoint.tree_size
-                yield checkpoint
+            assert newest is not None
+            yield newest
     finally:
         stream.close()
