@@ -23,6 +23,8 @@
     │   └── PushbackError             not now: try again after `retry_after_s`
     ├── ConfigError                 a configuration, a key file or an argument cannot be used
     └── RemoteError                 the other side could not be reached, or broke the protocol
+        ├── WitnessConflictError      a witness holds another size of this log: prove from that one
+        └── WitnessRefusedError       a witness answered, and cosigns this checkpoint not
 
 A message says what was wrong, with which value, and what to do. Only `server.status` maps these to gRPC
 status codes, and only `tlog.exit_codes` maps them to exit codes.
@@ -170,3 +172,19 @@ class ConfigError(TlogError):
 
 class RemoteError(TlogError):
     """Says that the other side could not be reached, or did not keep to the protocol."""
+
+
+class WitnessConflictError(RemoteError):
+    """Says that the old size is not the one that the witness cosigned last; `tree_size` is that one."""
+
+    def __init__(self, message: str, *, tree_size: int) -> None:
+        super().__init__(message)
+        self.tree_size = tree_size
+
+
+class WitnessRefusedError(RemoteError):
+    """Says that a witness refused to cosign a checkpoint; `status` is its HTTP status."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
