@@ -78,7 +78,14 @@ LAYERS = (
     Layer(name="generated", patterns=("tlog.v1.*",), pure=False),
     Layer(
         name="roles",
-        patterns=("tlog.client.*", "tlog.witness", "tlog.monitor", "tlog.gossip", "tlog.fsck"),
+        patterns=(
+            "tlog.client.*",
+            "tlog.witness.*",
+            "tlog.http_listener",
+            "tlog.monitor",
+            "tlog.gossip",
+            "tlog.fsck",
+        ),
         pure=False,
     ),
     Layer(name="command line", patterns=("tlog.cli.*", "tlog.__main__"), pure=False),
@@ -91,6 +98,8 @@ PURE_ABOVE = (
     "tlog.client.proven_entries",
     "tlog.client.trusted_log",
     "tlog.client.wire",
+    "tlog.witness.core",
+    "tlog.witness.request",
 )
 
 # Who may import which third-party library (and who else needs it had better ask one of these modules).
@@ -106,6 +115,7 @@ HOMES = {
         "tlog.governance_schema",
         "tlog.membership",
         "tlog.validate",
+        "tlog.witness.config",
         "tlog.cli.*",
         "server.config",
     ),
@@ -116,8 +126,8 @@ HOMES = {
     "google": ("tlog.client.*", "tlog.v1.*", "server.*"),
     "prometheus_client": ("server.metrics",),
     "tenacity": ("tlog.client.*",),
-    "aiohttp": ("server.tile_http",),
-    "httpx": ("tlog.tile_source.http",),
+    "aiohttp": ("server.tile_http", "tlog.http_listener", "tlog.witness.http"),
+    "httpx": ("tlog.tile_source.http", "tlog.witness.client"),
     "typer": ("tlog.cli.*",),
     "rich": ("tlog.cli.*",),
 }

@@ -1,0 +1,101 @@
+"""Serve an aiohttp application to strangers: as many connections as were agreed, none that dawdles.
+
+aiohttp closes a connection that does not complete the head of its next request in time (the first one too,
+since 3.14.4), and bounds the size of a head. Added here: beyond a number of connections new ones are turned
+away at once, and nothing is decompressed on the application's behalf. The time and the size of a body are the
+application's to bound, for it reads the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Self
+
+from aiohttp import web
+
+from tlog.errors import ConfigError
+
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """Bounds what connections may hold."""
+
+    max_connections: int = 500
+    idle_timeout_s: float = 30.0
+    """How long a connection may take until the head of its next request is complete."""
+    stop_timeout_s: float = 10.0
+    """How long `stop` waits for requests in flight."""
+
+
+class HttpListener:
+    """Listens on one address for one application; belongs to the event loop that made it."""
+
+    def __init__(self, runner: web.AppRunner, max_connections: int) -> None:
+        """Take over a runner that is set up; use `start`."""
+        self._runner = runner
+        self._max_connections = max_connections
+        self._listening: asyncio.Server | None = None
+
+    @classmethod
+    async def start(
+        cls, application: web.Application, host: str, port: int, limits: HttpLimits | None = None
+    ) -> Self:
+        """Start to serve; port 0 lets the system choose. Raises ConfigError when nothing can listen there."""
+        limits = limits or HttpLimits()
+        application.on_response_prepare.append(_name_server)
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=limits.idle_timeout_s,
+            lingering_time=1.0,
+            shutdown_timeout=limits.stop_timeout_s,
+        )
+        await runner.setup()
+        self = cls(runner, limits.max_connections)
+        try:
+            self._listening = await asyncio.get_running_loop().create_server(self._accept, host, port)
+        except (OSError, OverflowError) as error:
+            await runner.cleanup()
+            raise ConfigError(
+                f"nothing can listen on {host}, port {port}: {error}; is another program there? "
+                "Stop it, or choose a free port (0: let the system choose)"
+            ) from error
+        return self
+
+    @property
+    def port(self) -> int:
+        """Return the port that is listened on."""
+        assert self._listening is not None
+        return int(self._listening.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Take no new connections, let the requests in flight end, then close all connections."""
+        if self._listening is not None:
+            self._listening.close()
+        await self._runner.cleanup()
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._max_connections:
+            return _Busy()
+        return server()
+
+
+class _Busy(asyncio.Protocol):
+    """Answers a connection over the limit at once, and closes it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(_BUSY)
+        transport.close()
+
+
+async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
+    """Tell nobody the versions of Python and aiohttp."""
+    response.headers["Server"] = "tlog"

@@ -1,0 +1,145 @@
+"""The composition root of a witness process: configuration in, one running witness out, a graceful end.
+
+SIGHUP reads the logs of the configuration anew; the rest of it holds until the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tlog.cosignature import CosignerSigner
+from tlog.errors import ConfigError, StateUnknownError
+from tlog.http_listener import HttpLimits, HttpListener
+from tlog.key_file import read_cosigner_key_file
+from tlog.storage.lmdb_witness_store import LmdbWitnessStore
+from tlog.witness.config import WitnessConfig, load_witness_config, witnessed_logs
+from tlog.witness.core import Contradiction
+from tlog.witness.http import witness_application
+from tlog.witness.witness import Witness
+
+_LOGGER = logging.getLogger(__name__)
+
+THREADS = 8
+"""How many requests are checked at once; one of them writes at a time."""
+
+
+class WitnessServer:
+    """Runs one witness inside an event loop."""
+
+    def __init__(self, config_path: Path) -> None:
+        """Read the configuration. Raises ConfigError."""
+        self._config_path = config_path
+        self._config = load_witness_config(config_path)
+        self._stop = asyncio.Event()
+        self._fatal: StateUnknownError | None = None
+        self._witness: Witness | None = None
+
+    def stop(self) -> None:
+        """Begin a graceful stop; belongs to the event loop."""
+        self._stop.set()
+
+    def reload(self) -> None:
+        """Read the configuration's logs anew; when they cannot be used, the old ones stay."""
+        if self._witness is None:
+            return
+        try:
+            self._witness.set_logs(witnessed_logs(load_witness_config(self._config_path).log))
+        except ConfigError as error:
+            _LOGGER.error("the logs stay as they were: %s", error)  # noqa: TRY400 - no bug, no traceback
+        else:
+            _LOGGER.info("this witness now knows %d logs", len(self._witness.logs))
+
+    async def run(self, announce: Callable[[dict[str, str | int | list[str]]], None]) -> None:
+        """Serve until `stop`; calls `announce` once, with public facts only, when it serves.
+
+        Raises TlogError when it cannot start, and StateUnknownError when the disk failed it.
+        """
+        async with AsyncExitStack() as stack:
+            await self._start(stack, announce)
+            await self._stop.wait()
+        if self._fatal is not None:
+            raise StateUnknownError(
+                f"the witness stopped itself: {self._fatal}; start it again, it goes on from what is durable"
+            ) from self._fatal
+
+    async def _start(
+        self, stack: AsyncExitStack, announce: Callable[[dict[str, str | int | list[str]]], None]
+    ) -> None:
+        # Whatever is entered first is closed last.
+        config = self._config
+        cosigners = read_cosigners(config)
+        store = LmdbWitnessStore.open(Path(config.witness.store_path))
+        stack.callback(store.close)
+        threads = stack.enter_context(ThreadPoolExecutor(THREADS, "witness"))
+        self._witness = Witness(
+            store,
+            cosigners,
+            witnessed_logs(config.log),
+            now_s=lambda: int(time.time()),
+            on_contradiction=_tell,
+        )
+        application = witness_application(
+            self._witness, threads, read_timeout_s=config.http.read_timeout_s, on_fatal=self._fail
+        )
+        listener = await HttpListener.start(
+            application,
+            config.http.listen_address,
+            config.http.port,
+            HttpLimits(
+                max_connections=config.http.max_connections,
+                idle_timeout_s=config.http.idle_timeout_s,
+                stop_timeout_s=config.http.stop_timeout_s,
+            ),
+        )
+        stack.push_async_callback(listener.stop)
+        host = config.http.listen_address
+        announce(
+            {
+                "name": cosigners[0].name,
+                "vkeys": [cosigner.vkey for cosigner in cosigners],
+                "logs": len(self._witness.logs),
+                "store": config.witness.store_path,
+                "url": f"http://{f'[{host}]' if ':' in host else host}:{listener.port}/",
+                "pid": os.getpid(),
+            }
+        )
+
+    def _fail(self, error: StateUnknownError) -> None:
+        self._fatal = error
+        self._stop.set()
+
+
+def read_cosigners(config: WitnessConfig) -> list[CosignerSigner]:
+    """Read the witness's keys, which all have one name. Raises ConfigError."""
+    cosigners = [read_cosigner_key_file(Path(path)) for path in config.witness.key_paths]
+    if len({cosigner.name for cosigner in cosigners}) > 1:
+        names = ", ".join(sorted({cosigner.name for cosigner in cosigners}))
+        raise ConfigError(f"the witness's keys have different names, {names}: a witness has one name")
+    return cosigners
+
+
+async def serve(config_path: Path, announce: Callable[[dict[str, str | int | list[str]]], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises TlogError."""
+    server = WitnessServer(config_path)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    await server.run(announce)
+
+
+def _tell(contradiction: Contradiction) -> None:
+    _LOGGER.error(
+        "THE LOG %s CONTRADICTS ITSELF: it has signed two trees of one size. Keep these notes.\n%s%s",
+        contradiction.origin,
+        "" if contradiction.recorded is None else contradiction.recorded.decode(),
+        contradiction.submitted.decode(),
+    )

@@ -1,0 +1,188 @@
+"""A witness's configuration: one TOML file, taken whole or refused whole.
+
+Unknown names, wrong types and values out of range are errors that name the place. Paths are relative to the
+file's own directory. Each `[[log]]` table is one log, or further keys of a log that stands above it already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from tlog.errors import ConfigError, MalformedError
+from tlog.note import NoteVerifier
+from tlog.policy import build_policy
+from tlog.witness.core import WitnessedLog
+
+MAX_ORIGIN_BYTES = 255
+"""The longest origin of a witnessed log: an ML-DSA-44 cosignature has no room for a longer one."""
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0, le=3_600)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refuses names that it does not know."""
+
+
+class WitnessSection(_Section, frozen=True, kw_only=True):
+    """Says which witness this is."""
+
+    store_path: Text
+    """Directory of the records. It is made by `tlog witness init`, and never again: see docs/witness.md."""
+    key_paths: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=16)]
+    """Files of the cosignature keys (`PRIVATE+KEY+…`, types 0x04 and 0x06), mode 0600; all of them sign."""
+
+
+class HttpSection(_Section, frozen=True, kw_only=True):
+    """Says where HTTP is served, and how patient it is."""
+
+    listen_address: Text = "127.0.0.1"
+    port: Port = 8653
+    """0 lets the system choose; the witness prints what it chose."""
+    max_connections: Count = 500
+    read_timeout_s: Seconds = 10.0
+    """How long the body of a request may take."""
+    idle_timeout_s: Seconds = 30.0
+    """How long a connection may take until the head of its next request is complete."""
+    stop_timeout_s: Seconds = 10.0
+
+
+class LogTable(_Section, frozen=True, kw_only=True):
+    """Names a log, and keys of it."""
+
+    origin: Text
+    vkeys: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+
+
+class WitnessConfig(_Section, frozen=True, kw_only=True):
+    """Holds everything that `tlog witness serve` can be told."""
+
+    witness: WitnessSection
+    http: HttpSection = field(default_factory=HttpSection)
+    log: tuple[LogTable, ...] = ()
+
+
+def parse_witness_config(text: str) -> WitnessConfig:
+    """Parse a configuration, its logs included. Raises ConfigError, which names what is wrong."""
+    try:
+        config = msgspec.convert(tomllib.loads(text), WitnessConfig)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the witness's configuration is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"the witness's configuration is refused: {error} (docs/witness.md lists all names)"
+        ) from error
+    witnessed_logs(config.log)
+    return config
+
+
+def load_witness_config(path: Path) -> WitnessConfig:
+    """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
+    config = parse_witness_config(_read(path))
+    base = path.resolve().parent
+    return msgspec.structs.replace(
+        config,
+        witness=WitnessSection(
+            store_path=str(base / config.witness.store_path),
+            key_paths=tuple(str(base / key_path) for key_path in config.witness.key_paths),
+        ),
+    )
+
+
+def witnessed_logs(tables: Iterable[LogTable]) -> tuple[WitnessedLog, ...]:
+    """Make the logs of their tables: the keys of tables with one origin are put together.
+
+    Raises ConfigError for a key that cannot be used, one that is listed twice, or an origin that is too long.
+    """
+    verifiers: dict[str, dict[str, NoteVerifier]] = {}
+    for table in tables:
+        if len(table.origin.encode("utf-8", "surrogatepass")) > MAX_ORIGIN_BYTES:
+            raise ConfigError(f"an origin has more than {MAX_ORIGIN_BYTES} bytes: {table.origin[:40]!a}…")
+        known = verifiers.setdefault(table.origin, {})
+        for vkey in table.vkeys:
+            if vkey in known:
+                raise ConfigError(f"the log {table.origin!a} is listed twice with the key {vkey!a}")
+            try:
+                known[vkey] = build_policy([vkey]).logs[0].verifier
+            except MalformedError as error:
+                raise ConfigError(f"a key of the log {table.origin!a} cannot be used: {error}") from error
+    return tuple(
+        WitnessedLog(origin=origin, verifiers=tuple(known.values())) for origin, known in verifiers.items()
+    )
+
+
+def format_log_table(log: LogTable) -> str:
+    """Format one `[[log]]` table; `parse_witness_config` reads the same back."""
+    return f"\n[[log]]\norigin = {_quoted(log.origin)}\nvkeys = [{', '.join(map(_quoted, log.vkeys))}]\n"
+
+
+def append_log(path: Path, log: LogTable) -> bool:
+    """Add a log, or a key of one, to a configuration file; returns False when it is listed already.
+
+    The file is replaced whole and durably. Raises ConfigError when file or log cannot be used.
+    """
+    with _exclusively(path.parent):
+        text = _read(path)
+        config = parse_witness_config(text)
+        known = {vkey for table in config.log if table.origin == log.origin for vkey in table.vkeys}
+        if known.issuperset(log.vkeys):
+            return False
+        new_text = text + ("" if text.endswith("\n") else "\n") + format_log_table(log)
+        if parse_witness_config(new_text).log != (*config.log, log):
+            raise ConfigError(f"the log {log.origin!a} cannot be written into {path}: add it by hand")
+        _replace(path, new_text.encode())
+    return True
+
+
+def _quoted(text: str) -> str:
+    # TOML's basic strings are JSON's, but for DEL, and for escapes that only make sense in pairs.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _exclusively(directory: Path) -> Iterator[None]:
+    """Let nobody else change the configuration in the meantime; makes the change durable at the end."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"the directory {directory} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
