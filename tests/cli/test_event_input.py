@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from _support.alliance import ORIGIN, Alliance, key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlog.cli.event_input import MAX_LINE_BYTES, count_records, read_records, sign_event
+from tlog.cli.event_input import MAX_LINE_BYTES, STDIN, check_inputs, count_records, read_records, sign_event
 from tlog.envelope import MAX_ENTRY_BYTES, decode_entry
 from tlog.errors import ConfigError, MalformedError, RefusalReason, RefusedError
 from tlog.event import parse_event
@@ -142,6 +144,13 @@ def test_one_object_over_many_lines_is_one_event(tmp_path: Path) -> None:
     assert records(tmp_path / "x.json", b"\n" + text) == [(":2", text)]
 
 
+def test_an_object_whose_second_line_begins_one_is_one_event(tmp_path: Path) -> None:
+    for text in (b'{"data":\n{\n"a": 1}, "id": "1"}\n', b'{\n"data":\n  {"a": 1}}\n{"b": 2}', b"{\n{\n"):
+        assert records(tmp_path / "x.json", text) == [(":1", text)]
+    # Whole objects are events of their own.
+    assert len(records(tmp_path / "x.json", b'{"a": 1}\n{\n"b": 2}')) == 3
+
+
 def test_one_object_on_one_line_is_one_event(tmp_path: Path) -> None:
     assert records(tmp_path / "x.json", b'{"a": 1}') == [(":1", b'{"a": 1}')]
 
@@ -153,6 +162,17 @@ def test_an_array_gives_its_elements_as_they_stand_there(tmp_path: Path, indent:
     assert [place for place, _ in found] == ["[0]", "[1]"]
     assert b"1.00" in (found[0][1] or b"")
     assert all(payload in text for _, payload in found if payload)
+
+
+def test_an_array_of_any_length_may_be_one_line(tmp_path: Path) -> None:
+    events = [{**EVENT, "id": str(number), "data": "x" * 1_000} for number in range(2_500)]
+    text = json.dumps(events).encode()
+    assert len(text) > 2 * MAX_LINE_BYTES
+    assert b"\n" not in text
+    for blanks in (b"", b" " * (MAX_LINE_BYTES - 5), b"\n" + b" " * (2 * MAX_LINE_BYTES)):
+        found = records(tmp_path / "x.json", blanks + text)
+        assert [place for place, _ in found] == [f"[{number}]" for number in range(2_500)]
+        assert json.loads(found[-1][1] or b"")["id"] == "2499"
 
 
 def test_a_broken_array_is_an_error(tmp_path: Path) -> None:
@@ -171,6 +191,59 @@ def test_a_line_beyond_all_limits_is_one_refused_event_and_not_kept_whole(tmp_pa
     assert [place for place, _ in found] == [":1", ":2", ":3"]
     assert len(found[1][1] or b"") == MAX_LINE_BYTES
     assert refusal_of(found[1][1] or b"") is RefusalReason.TOO_LARGE
+
+
+@pytest.mark.parametrize("blanks", [2**20 - 20, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
+def test_blanks_in_front_of_an_event_hide_nothing_however_many(tmp_path: Path, blanks: int) -> None:
+    event = json.dumps(EVENT).encode()
+    for text in (
+        b" " * blanks + event + b"\n" + event,
+        event + b"\n" + b" " * blanks + event,
+        event + b"\n" + b" " * blanks + b"\n" + b"\t" * blanks + event + b"\n",
+        b" " * blanks + b"\n" + event + b"\n" + b" " * blanks + event,
+    ):
+        found = records(tmp_path / "x", text)
+        assert len(found) == 2
+        assert [place for place, _ in found] == [
+            f":{number + 1}" for number, line in enumerate(text.split(b"\n")) if line.strip()
+        ]
+        for _, payload in found:
+            assert len(payload or b"") < MAX_LINE_BYTES, "it would be refused"
+            assert payload_of(payload or b"") == event
+
+
+def test_what_stands_behind_many_blanks_is_not_cut_off_and_the_rest_signed(tmp_path: Path) -> None:
+    event = json.dumps(EVENT).encode()
+    pretty = json.dumps(EVENT, indent=1).encode()
+    for text in (event + b" " * 2**20 + b"garbage", pretty + b" " * (2 * 2**20) + b"garbage"):
+        ((_, payload),) = records(tmp_path / "x", text)
+        assert refusal_of(payload or b"") is RefusalReason.TOO_LARGE
+
+
+def test_inputs_are_checked_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.entry").write_bytes(b"x")
+    (tmp_path / "x.json").write_bytes(b"{}")
+    check_inputs([tmp_path / "x.entry"], can_sign=False)
+    check_inputs([tmp_path / "x.entry", tmp_path / "x.json", STDIN], can_sign=True)
+    for paths, can_sign, named in (
+        ([tmp_path / "x.json"], False, "x.json"),
+        ([STDIN], False, "<stdin>"),
+        ([tmp_path / "x.entry", tmp_path / "nothing-there"], True, "nothing-there"),
+        ([tmp_path / "nothing-there.entry"], True, "nothing-there"),
+        ([tmp_path / "x.json" / "y"], True, "y"),
+        ([tmp_path], True, "directory"),
+        ([STDIN, tmp_path / "x.json", STDIN], True, "twice"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            check_inputs(paths, can_sign=can_sign)
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of a closed one
+    with pytest.raises(ConfigError, match="no stdin"):
+        check_inputs([STDIN], can_sign=True)
+
+
+def test_a_named_pipe_is_not_opened_to_look_at_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    check_inputs([tmp_path / "pipe"], can_sign=True)
 
 
 def test_a_signed_entry_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,10 @@ ENTRY_SUFFIX = ".entry"
 RECEIPT_SUFFIX = ".tlog-proof"
 
 MAX_LINE_BYTES = 2**20
-"""The longest line of NDJSON that is read whole: far above the largest event, which is then refused."""
+"""The longest line of NDJSON that is read whole: far above the largest event, which is then refused.
+
+Blanks at the front of a line do not count. A text of this length is refused even if most of it is blanks.
+"""
 _BLANKS = b" \t\r\n"
 
 
@@ -49,19 +53,33 @@ def read_records(paths: Sequence[Path]) -> Iterator[InputRecord]:
     """
     for path in paths:
         if path.suffix == ENTRY_SUFFIX:
-            # One byte more than allowed, so that the refusal comes from where all the others do.
+            # Far more than allowed, so that the refusal comes from where all the others do.
             entry = read_file(path, "the entry", max_bytes=MAX_LINE_BYTES)
             yield InputRecord(place=str(path), entry=entry)
         elif path == STDIN:
-            yield from _read_json(sys.stdin.buffer, "<stdin>")
+            yield from _read_json(_stdin(), "<stdin>")
         else:
-            try:
-                with path.open("rb") as file:
-                    yield from _read_json(file, str(path))
-            except (FileNotFoundError, IsADirectoryError) as error:
-                raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-            except OSError as error:
-                raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+            with _opened(path) as file:
+                yield from _read_json(file, str(path))
+
+
+def check_inputs(paths: Sequence[Path], *, can_sign: bool) -> None:
+    """Check that every file can be opened, and that there is a key where events are to be signed.
+
+    For before anything is sent: a name that is wrong should not be found when half of the rest is in the log.
+    Raises ConfigError and StorageError.
+    """
+    for path in paths:
+        if path == STDIN:
+            _stdin()
+        elif not _is_pipe(path):
+            with _opened(path):
+                pass
+        if path.suffix != ENTRY_SUFFIX and not can_sign:
+            place = "<stdin>" if path == STDIN else str(path)
+            raise ConfigError(f"the events in {place} are not signed yet: give --key FILE, the member's key")
+    if paths.count(STDIN) > 1:
+        raise ConfigError(f"{STDIN} is given twice, and stdin can be read once only")
 
 
 def count_records(paths: Sequence[Path]) -> int | None:
@@ -90,10 +108,11 @@ def sign_event(text: bytes, origin: str, signers: Sequence[EventSigner]) -> tupl
     Returns the entry and what it says. Raises RefusedError: MALFORMED_EVENT, WRONG_ORIGIN or TOO_LARGE.
     """
     payload = text.strip(_BLANKS)
-    if len(payload) > MAX_ENTRY_BYTES:
+    # Of a text as long as a line may be, something may have been cut off: what is left is never signed.
+    if len(payload) > MAX_ENTRY_BYTES or len(text) >= MAX_LINE_BYTES:
         raise RefusedError(
             RefusalReason.TOO_LARGE,
-            f"the event has {len(payload)} bytes or more, and a whole entry may have {MAX_ENTRY_BYTES}: "
+            f"the event has {len(text)} bytes or more, and a whole entry may have {MAX_ENTRY_BYTES}: "
             "put a digest of the document into the event instead of the document",
         )
     try:
@@ -125,31 +144,30 @@ def sign_event(text: bytes, origin: str, signers: Sequence[EventSigner]) -> tupl
 
 def _read_json(file: BinaryIO, name: str) -> Iterator[InputRecord]:
     """Tell one object, one array and NDJSON apart by how the text begins, and yield the events."""
-    lines = _numbered_lines(file)
-    head: list[tuple[int, bytes]] = []
-    for number, line in lines:
-        head.append((number, line))
-        if len(head) == 2:
-            break
-    if not head:
-        return
-    first = head[0][1].lstrip(_BLANKS)
+    number, first = _skip_blanks(file)
     if first[:1] == b"[":
-        yield from _read_array(b"".join(line for _, line in head) + _rest(file), name)
-    elif first[:1] == b"{" and not _is_json(first) and head[1:] and head[1][1].lstrip(_BLANKS)[:1] != b"{":
-        # An object that goes on in the next line, as a person or `jq .` writes it.
-        text = b"".join(line for _, line in head) + _rest(file)
-        yield InputRecord(place=f"{name}:{head[0][0]}", payload=text)
+        # Before any line is cut: an array may be one line of any length.
+        yield from _read_array(first + _read(file), name)
+        return
+    lines = _numbered_lines(file, number, first)
+    head = list(islice(lines, 2))
+    if _goes_on(head):
+        # An object over several lines, as a person or `jq .` writes it. What is longer is refused.
+        text = b"".join(line for _, line in head) + _read(file, MAX_LINE_BYTES)
+        yield InputRecord(place=f"{name}:{number}", payload=text)
     else:
         for number, line in chain(head, lines):
             yield InputRecord(place=f"{name}:{number}", payload=line)
 
 
-def _rest(file: BinaryIO) -> bytes:
-    try:
-        return file.read()
-    except OSError as error:
-        raise StorageError(f"the input cannot be read: {error.strerror}") from error
+def _goes_on(head: Sequence[tuple[int, bytes]]) -> bool:
+    """Tell whether the first of two lines begins an object that goes on in the second one."""
+    if len(head) < 2:
+        return False
+    (_, first), (_, second) = head
+    # A first line of NDJSON may be broken: the second one is a whole event then.
+    second_is_event = second.lstrip(_BLANKS)[:1] == b"{" and _is_json(second)
+    return first[:1] == b"{" and not _is_json(first) and not second_is_event
 
 
 def _read_array(text: bytes, name: str) -> Iterator[InputRecord]:
@@ -162,16 +180,68 @@ def _read_array(text: bytes, name: str) -> Iterator[InputRecord]:
         yield InputRecord(place=f"{name}[{position}]", payload=bytes(element))
 
 
-def _numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield (number from 1, line) of every line that is not blank; of one beyond all limits, its start."""
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES):
-        number += 1
-        rest = line
-        while not rest.endswith(b"\n") and (rest := file.readline(MAX_LINE_BYTES)):
-            pass
+def _skip_blanks(file: BinaryIO) -> tuple[int, bytes]:
+    """Return the number of the first line that is not blank, and that line from there on, perhaps cut."""
+    number = 1
+    while chunk := _read_line(file):
+        if text := chunk.lstrip(_BLANKS):
+            return number, text
+        number += chunk.endswith(b"\n")
+    return number, b""
+
+
+def _numbered_lines(file: BinaryIO, number: int, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line) of every line that is not blank; of one beyond all limits, its start.
+
+    `chunk` is what has been read of line `number`. Of a line so long, blanks at the front do not count.
+    """
+    while chunk:
+        line = chunk
+        while not chunk.endswith(b"\n") and (chunk := _read_line(file)):
+            line = line.lstrip(_BLANKS)
+            if len(line) < MAX_LINE_BYTES:
+                line = (line + chunk)[:MAX_LINE_BYTES]
         if line.strip(_BLANKS):
             yield number, line
+        number += 1
+        chunk = _read_line(file)
+
+
+def _read_line(file: BinaryIO) -> bytes:
+    try:
+        return file.readline(MAX_LINE_BYTES)
+    except OSError as error:
+        raise StorageError(f"the input cannot be read: {error.strerror}") from error
+
+
+def _read(file: BinaryIO, max_bytes: int = -1) -> bytes:
+    try:
+        return file.read(max_bytes)
+    except OSError as error:
+        raise StorageError(f"the input cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _is_pipe(path: Path) -> bool:
+    """Tell whether opening a path takes something from it, as with a named pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise ConfigError("there is no stdin to read events from: name files")
+    return sys.stdin.buffer
 
 
 def _is_json(text: bytes) -> bool:
