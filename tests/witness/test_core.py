@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from _support.forked_log import ForkedLog
 from _support.mutations import damaged
 from _support.signers import cosigner, seed, signer
+from _support.submitting_log import SubmittingLog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,14 +38,14 @@ from tlog.witness.core import (
 )
 from tlog.witness.request import format_add_checkpoint
 
-LOG = ForkedLog(fork_at=20)
+LOG = SubmittingLog(fork_at=20)
 NAME = "witness.example"
 ED25519 = cosigner(NAME)
 ML_DSA = MlDsaCosignatureSigner(name=NAME, private_key=MlDsaPrivateKey(seed(7)))
 NOW_S = 1_800_000_000
 
 
-def known(log: ForkedLog = LOG, *more: Verifier) -> dict[str, WitnessedLog]:
+def known(log: SubmittingLog = LOG, *more: Verifier) -> dict[str, WitnessedLog]:
     verifiers = (Verifier.from_vkey(log.signer.vkey), *more)
     return {log.origin: WitnessedLog(origin=log.origin, verifiers=verifiers)}
 
@@ -202,7 +202,7 @@ def test_a_record_holds_the_logs_verified_signature_and_what_was_returned_and_no
 def test_a_log_that_is_not_known_is_404() -> None:
     # "If the checkpoint origin is unknown, the witness MUST respond with a "404 Not Found" HTTP status
     # code."
-    other = ForkedLog(origin="log.example/other", size=5)
+    other = SubmittingLog(origin="log.example/other", size=5)
     assert status(other.request(0, 5)) == 404
     assert status(LOG.request(0, 5), logs={}) == 404
     # The origin decides, not the key's name: signed by a key that is trusted for another origin.
@@ -257,7 +257,7 @@ def test_one_trusted_key_of_several_is_enough() -> None:
 
 @pytest.mark.parametrize("origin", ["go.sum database tree", "a+b log", "ünï/çode", "x" * 255])
 def test_an_origin_may_be_any_line(origin: str) -> None:
-    log = ForkedLog(origin=origin, size=5)
+    log = SubmittingLog(origin=origin, size=5)
     key = signer("key.example", 5)
     logs = {origin: WitnessedLog(origin=origin, verifiers=(Verifier.from_vkey(key.vkey),))}
     body = format_add_checkpoint(0, [], sign_note(format_checkpoint(log.checkpoint(5)), [key]))
@@ -417,7 +417,7 @@ def test_equal_sizes_have_equal_roots() -> None:
 
 
 def test_a_fork_is_never_cosigned_whatever_its_sizes() -> None:
-    log = ForkedLog(fork_at=3, size=20)
+    log = SubmittingLog(fork_at=3, size=20)
     logs = known(log)
     for old_size in range(4, 20):
         first = cosigned(log.request(0, old_size), logs=logs)

@@ -10,8 +10,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from _support.forked_log import ForkedLog
 from _support.signers import cosigner
+from _support.submitting_log import SubmittingLog
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.cosignature import CosignatureVerifier
@@ -39,11 +39,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WitnessSto
     store.close()
 
 
-def witness_of(store: WitnessStore, *logs: ForkedLog, now_s: int = 1_800_000_000) -> Witness:
+def witness_of(store: WitnessStore, *logs: SubmittingLog, now_s: int = 1_800_000_000) -> Witness:
     return Witness(store, [COSIGNER], [witnessed(log) for log in logs], now_s=lambda: now_s)
 
 
-def witnessed(log: ForkedLog) -> WitnessedLog:
+def witnessed(log: SubmittingLog) -> WitnessedLog:
     return WitnessedLog(origin=log.origin, verifiers=(Verifier.from_vkey(log.signer.vkey),))
 
 
@@ -70,7 +70,7 @@ def test_the_race_of_the_specification_does_not_roll_back(store: WitnessStore) -
     # 3. The stored size is updated to N+K for request B. 4. A cosignature for N+K is returned to request B.
     # 5. The stored size is updated to N for request A, *rolling back K leaves*. 6. A cosignature for N is
     # returned to request A."
-    log = ForkedLog()
+    log = SubmittingLog()
     paused = PausedStore(store)
     witness = witness_of(paused, log)
     assert isinstance(witness.add_checkpoint(log.request(0, 5)), Cosigned)
@@ -99,7 +99,7 @@ def test_the_race_of_the_specification_does_not_roll_back(store: WitnessStore) -
 
 
 def test_of_two_histories_at_once_one_is_cosigned(store: WitnessStore) -> None:
-    log = ForkedLog(fork_at=5)
+    log = SubmittingLog(fork_at=5)
     witness = witness_of(store, log)
     witness.add_checkpoint(log.request(0, 5))
     together = threading.Barrier(2)
@@ -119,7 +119,7 @@ def test_of_two_histories_at_once_one_is_cosigned(store: WitnessStore) -> None:
 
 
 def test_many_threads_make_one_history(store: WitnessStore) -> None:
-    log = ForkedLog(fork_at=30)
+    log = SubmittingLog(fork_at=30)
     ticks = count(1)
     witness = Witness(store, [COSIGNER], [witnessed(log)], now_s=lambda: next(ticks) // 3)
     seen: list[tuple[int, Checkpoint]] = []
@@ -158,7 +158,7 @@ def test_many_threads_make_one_history(store: WitnessStore) -> None:
 
 
 def test_what_was_cosigned_is_recorded_when_the_answer_is_there(store: WitnessStore) -> None:
-    log = ForkedLog()
+    log = SubmittingLog()
     witness = witness_of(store, log)
     found = witness.add_checkpoint(log.request(0, 7))
     assert isinstance(found, Cosigned)
@@ -172,7 +172,7 @@ def test_what_was_cosigned_is_recorded_when_the_answer_is_there(store: WitnessSt
 
 
 def test_logs_do_not_touch_each_other(store: WitnessStore) -> None:
-    logs = [ForkedLog(origin=f"log.example/{n}") for n in range(10)]
+    logs = [SubmittingLog(origin=f"log.example/{n}") for n in range(10)]
     witness = witness_of(store, *logs)
     for size, log in enumerate(logs, start=1):
         assert isinstance(witness.add_checkpoint(log.request(0, size)), Cosigned)
@@ -189,13 +189,13 @@ def test_without_a_record_there_is_no_cosignature(error: StorageError) -> None:
         def replace(self, origin_hash: bytes, *, expected: bytes | None, new: bytes) -> None:
             raise error
 
-    log = ForkedLog()
+    log = SubmittingLog()
     with pytest.raises(type(error)):
         witness_of(FailingStore(), log).add_checkpoint(log.request(0, 5))
 
 
 def test_a_damaged_record_is_not_built_upon(store: WitnessStore) -> None:
-    log = ForkedLog()
+    log = SubmittingLog()
     store.replace(origin_hash(log.origin), expected=None, new=b"damaged")
     witness = witness_of(store, log)
     with pytest.raises(CorruptionError):
@@ -206,7 +206,7 @@ def test_a_damaged_record_is_not_built_upon(store: WitnessStore) -> None:
 
 
 def test_a_log_that_contradicts_itself_is_told_of() -> None:
-    log = ForkedLog()
+    log = SubmittingLog()
     told: list[Contradiction] = []
     witness = Witness(
         MemoryWitnessStore(), [COSIGNER], [witnessed(log)], now_s=lambda: 5, on_contradiction=told.append
@@ -222,7 +222,7 @@ def test_a_log_that_contradicts_itself_is_told_of() -> None:
 
 
 def test_a_log_is_added_while_it_runs_and_none_is_forgotten() -> None:
-    first, second = ForkedLog(origin="log.example/1"), ForkedLog(origin="log.example/2")
+    first, second = SubmittingLog(origin="log.example/1"), SubmittingLog(origin="log.example/2")
     witness = witness_of(MemoryWitnessStore(), first)
     refused = witness.add_checkpoint(second.request(0, 5))
     assert isinstance(refused, Refusal)
@@ -235,7 +235,7 @@ def test_a_log_is_added_while_it_runs_and_none_is_forgotten() -> None:
 
 
 def test_a_log_without_a_key_or_listed_twice_is_refused() -> None:
-    log = witnessed(ForkedLog())
+    log = witnessed(SubmittingLog())
     for logs in ([log, log], [WitnessedLog(origin="log.example", verifiers=())]):
         with pytest.raises(ConfigError):
             Witness(MemoryWitnessStore(), [COSIGNER], logs, now_s=lambda: 1)
