@@ -149,6 +149,62 @@ def test_unsigned_events_without_a_key_are_a_usage_error(served) -> None:
     assert "--key" in ended.err
 
 
+@pytest.mark.parametrize("wrong", ["a name", "no key", "stdin twice"])
+def test_a_wrong_argument_is_found_before_anything_is_sent(served, bank, tmp_path: Path, wrong: str) -> None:
+    (entry_index,) = served.append(served.event(), receipts=tmp_path)
+    entry = tmp_path / f"{entry_index:012d}.entry"
+    (tmp_path / "good").write_bytes(ndjson(served.event(), served.event()))
+    before = served.run("checkpoint", "--json").json["tree_size"]
+    arguments = {
+        "a name": (tmp_path / "good", tmp_path / "nothing-there", "--key", bank),
+        "no key": (entry, tmp_path / "good"),
+        "stdin twice": ("-", tmp_path / "good", "-", "--key", bank),
+    }[wrong]
+    ended = served.run("append", *arguments, "--receipts", tmp_path / "out", "--json")
+    assert ended.code == 2
+    assert ended.out == ""
+    assert not (tmp_path / "out").exists()
+    assert served.run("checkpoint", "--json").json["tree_size"] == before
+
+
+def test_what_stands_before_a_broken_input_is_kept_and_told(served, bank, tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(ndjson(*(served.event() for _ in range(30)), {}))
+    (tmp_path / "broken").write_bytes(b'[{"id": "1"}, ')
+    (tmp_path / "after").write_bytes(ndjson(served.event()))
+    arguments = (*(tmp_path / name for name in ("good", "broken", "after")), "--key", bank)
+    ended = served.run("append", *arguments, "--receipts", tmp_path / "out", "--json")
+    assert ended.code == 1
+    assert ended.error["code"] == "malformed"
+    assert "30 entries are proven to be in the log; others may be" in ended.error["notes"][0]
+    assert (ended.json["appended"], len(ended.json["entries"]), len(ended.json["refused"])) == (30, 30, 1)
+    assert ended.json["tree_size"] == served.run("checkpoint", "--json").json["tree_size"]
+    assert len(list((tmp_path / "out").glob("*.tlog-proof"))) == 30
+    told = served.run("append", *arguments)
+    assert told.code == 1
+    assert "0 entries appended, 30 already there, 1 refused" in told.out
+    assert "all the others are in the log" not in told.err
+
+
+def test_a_receipt_that_cannot_be_kept_loses_no_others(served, bank, tmp_path: Path) -> None:
+    events = [served.event() for _ in range(12)]
+    out = tmp_path / "out"
+    (out / f"{events[3]['id']}.tlog-proof").mkdir(parents=True)  # in the way of one receipt
+    arguments = ("append", "--key", bank, "--receipts", out, "--name", "id", "--json")
+    ended = served.run(*arguments, stdin=ndjson(*events))
+    assert ended.code == 3
+    assert ended.error["code"] == "storage"
+    told = {entry["id"] for entry in ended.json["entries"]}
+    assert {path.stem for path in out.glob("*.tlog-proof") if path.is_file()} == told - {events[3]["id"]}
+    assert {event["id"] for event in events[:4]} <= told
+
+
+def test_where_nothing_was_taken_no_tree_is_shown(served, bank) -> None:
+    for stdin, code in ((b"", 0), (b"garbage", 1)):
+        ended = served.run("append", "--key", bank, "--json", stdin=stdin)
+        assert ended.code == code
+        assert (ended.json["tree_size"], ended.json["root_hash"], ended.json["entries"]) == (None, None, [])
+
+
 def test_one_key_given_twice_is_a_usage_error(served, bank) -> None:
     assert served.run("append", "--key", bank, "--key", bank, stdin=ndjson(served.event())).code == 2
 
@@ -194,7 +250,11 @@ def test_a_server_that_is_down_is_a_remote_error_that_says_what_to_do(served, ba
     assert ended.code == 3
     assert ended.error["code"] == "remote"
     assert "127.0.0.1:1" in ended.error["message"]
+    assert any(
+        "0 entries are proven to be in the log; others may be" in note for note in ended.error["notes"]
+    )
     assert any("run the same command again" in note for note in ended.error["notes"])
+    assert ended.out == ""
 
 
 def test_a_thousand_events_go_through_in_batches(served, bank, tmp_path: Path) -> None:

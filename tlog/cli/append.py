@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ from tlog.cli.event_input import (
     RECEIPT_SUFFIX,
     STDIN,
     InputRecord,
+    check_inputs,
     count_records,
     read_records,
     sign_event,
@@ -84,8 +86,7 @@ class _Outcome:
     refusals: list[tuple[int, str, RefusedError]] = field(default_factory=list)
     new: int = 0
     present: int = 0
-    tree_size: int = 0
-    root_hash: bytes = b""
+    newest: VerifiedCheckpoint | None = None
 
     def land(self, landed: _Landed, checkpoint: VerifiedCheckpoint) -> None:
         """Take note of an entry that is in the log."""
@@ -93,8 +94,13 @@ class _Outcome:
         self.present += landed.already_present
         if self.keep_all or len(self.landed) <= MAX_TABLE_ROWS:
             self.landed.append(landed)
-        if checkpoint.tree_size >= self.tree_size:
-            self.tree_size, self.root_hash = checkpoint.tree_size, checkpoint.root_hash
+        if self.newest is None or checkpoint.tree_size >= self.newest.tree_size:
+            self.newest = checkpoint
+
+    @property
+    def is_something(self) -> bool:
+        """Return whether anything became of the input so far."""
+        return bool(self.new or self.present or self.refusals)
 
     @property
     def refused(self) -> list[tuple[str, RefusedError]]:
@@ -129,6 +135,7 @@ def append(
     signers = [read_key_file(path) for path in keys or ()]
     if len({signer.public_key for signer in signers}) < len(signers):
         raise ConfigError("--key names one key twice: give each key once")
+    check_inputs(paths, can_sign=bool(signers))
     if receipts is not None:
         make_directory(receipts)
     outcome = _Outcome(keep_all=as_json)
@@ -141,16 +148,15 @@ def append(
                 with Batcher(client) as batcher:
                     sending.run(read_records(paths), batcher, bar)
         except TlogError as error:
-            if not isinstance(error, ConfigError):
-                done = plural(outcome.new + outcome.present, "entry is", "entries are")
-                error.add_note(
-                    f"{done} in the log; run the same command again: what is there keeps its index"
-                )
+            done = plural(outcome.new + outcome.present, "entry is", "entries are")
+            error.add_note(
+                f"{done} proven to be in the log; others may be; run the same command again: what is there "
+                "keeps its index"
+            )
+            if outcome.is_something:
+                _say(outcome, receipts, log.policy, as_json=as_json, is_whole=False)
             raise
-    if as_json:
-        say_document(_document(outcome, receipts))
-    else:
-        _say_outcome(outcome, receipts, log.policy)
+    _say(outcome, receipts, log.policy, as_json=as_json, is_whole=True)
     if receipts is not None and log.load_policy().quorum is not None:
         remark(
             "these receipts are from the commit, before any witness saw it, so they do not meet the quorum "
@@ -176,11 +182,16 @@ class _Sending:
         self._receipt_name = receipt_name
         self._outcome = outcome
         self._waiting: deque[_Sent] = deque()
+        self._unreadable: TlogError | None = None
 
     def run(self, records: Iterator[InputRecord], batcher: Batcher, bar: Progress) -> None:
-        """Send everything. Raises the first error that is not about one entry."""
+        """Send everything. Raises the first error that is not about one entry.
+
+        All that stands before an input that cannot be read is sent. When sending or keeping fails, what has
+        left by then is waited for and kept, and what has not left is not sent.
+        """
         try:
-            for number, record in enumerate(records):
+            for number, record in enumerate(self._readable(records)):
                 try:
                     entry, event_id = self._sign(record)
                 except RefusedError as refused:
@@ -196,16 +207,29 @@ class _Sending:
             while self._waiting:
                 self._take_answer(bar)
         except BaseException:
-            # Nobody waits for these any more; what has left already may still reach the log.
-            for sent in self._waiting:
-                sent.future.cancel()
+            self._keep_what_left(bar)
             raise
+        if self._unreadable is not None:
+            raise self._unreadable
+
+    def _readable(self, records: Iterator[InputRecord]) -> Iterator[InputRecord]:
+        try:
+            yield from records
+        except TlogError as error:
+            self._unreadable = error
+
+    def _keep_what_left(self, bar: Progress) -> None:
+        """Take back what has not left, and keep what the log makes of the rest, as far as it says."""
+        in_flight = [sent for sent in self._waiting if not sent.future.cancel()]
+        self._waiting = deque(in_flight)
+        while self._waiting:
+            # Whatever fails here has the same cause as the error that is told already, or is a smaller one.
+            with suppress(Exception):
+                self._take_answer(bar)
 
     def _sign(self, record: InputRecord) -> tuple[bytes, str]:
         if record.entry is not None:
             return record.entry, verify_entry(record.entry, self._origin).event.id
-        if not self._signers:
-            raise ConfigError(f"{record.place} is not signed yet: give --key FILE, the member's key")
         assert record.payload is not None
         entry, event = sign_event(record.payload, self._origin, self._signers)
         return entry, event.id
@@ -250,8 +274,9 @@ def _document(outcome: _Outcome, receipts: Path | None) -> Json:
         "appended": outcome.new,
         "already_present": outcome.present,
         "refused": [{"place": place, **refusal_document(refusal)} for place, refusal in outcome.refused],
-        "tree_size": outcome.tree_size,
-        "root_hash": outcome.root_hash.hex(),
+        # Null when nothing was taken: there is no tree then that could be shown.
+        "tree_size": None if outcome.newest is None else outcome.newest.tree_size,
+        "root_hash": None if outcome.newest is None else outcome.newest.root_hash.hex(),
         "receipts": None if receipts is None else str(receipts),
         "entries": [
             {
@@ -265,7 +290,16 @@ def _document(outcome: _Outcome, receipts: Path | None) -> Json:
     }
 
 
-def _say_outcome(outcome: _Outcome, receipts: Path | None, policy: Path | None) -> None:
+def _say(
+    outcome: _Outcome, receipts: Path | None, policy: Path | None, *, as_json: bool, is_whole: bool
+) -> None:
+    if as_json:
+        say_document(_document(outcome, receipts))
+    else:
+        _say_outcome(outcome, receipts, policy, is_whole=is_whole)
+
+
+def _say_outcome(outcome: _Outcome, receipts: Path | None, policy: Path | None, *, is_whole: bool) -> None:
     refused = outcome.refused
     for place, refusal in refused:
         remark(f"REFUSED {place}: {refusal.reason}: {refusal.message}")
@@ -275,12 +309,12 @@ def _say_outcome(outcome: _Outcome, receipts: Path | None, policy: Path | None) 
         f"{plural(outcome.new, 'entry', 'entries')} appended, {outcome.present:,} already there, "
         f"{len(refused):,} refused"
     )
-    if outcome.new or outcome.present:
-        say(f"tree size {outcome.tree_size}, root {outcome.root_hash.hex()}")
+    if outcome.newest is not None:
+        say(f"tree size {outcome.newest.tree_size}, root {outcome.newest.root_hash.hex()}")
         if receipts is not None:
             say(f"entries and receipts are in {receipts}; anyone checks them:")
             say(f"  tlog verify {receipts} --policy {policy}")
-    if refused:
+    if refused and is_whole:
         remark("mend the refused events and append them again; all the others are in the log")
 
 
