@@ -127,6 +127,9 @@ def test_only_hashes_can_be_appended(bad: bytes) -> None:
         naive_range(0, 3).append(bad)
     with pytest.raises(MalformedError):
         naive_range(0, 3).extend([LEAVES[3], bad])
+    # Inside a pair, where nothing but its parent would be left of it.
+    with pytest.raises(MalformedError):
+        naive_range(0, 4).extend([bad, LEAVES[5]])
 
 
 def test_a_range_cannot_grow_beyond_the_largest_size() -> None:

@@ -103,7 +103,7 @@ class CompactRange:
         while nodes:
             if (first + len(nodes)) & 1:
                 right.append(nodes.pop())
-            if nodes and first & 1:
+            if first & 1:
                 left.append(nodes.pop(0))
                 first += 1
             nodes = [node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes), 2)]

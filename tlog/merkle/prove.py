@@ -87,7 +87,7 @@ def _siblings(read_node: ReadNode, level: int, index: int, tree_size: int) -> li
             siblings.append(read_node(level, sibling))
         elif sibling == last:
             # The last subtree of a level may be cut short by the tree's right edge.
-            nodes = compact_range_nodes(sibling << level, min((sibling + 1) << level, tree_size))
+            nodes = compact_range_nodes(sibling << level, tree_size)
             siblings.append(fold_right_edge([read_node(*node) for node in nodes]))
         level += 1
         index >>= 1
