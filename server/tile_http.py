@@ -19,14 +19,13 @@ from aiohttp import web
 
 from server.metrics import Metrics
 from tlog.errors import ConfigError, MalformedError, NotFoundError, StorageError
+from tlog.http_listener import HttpLimits, HttpListener
 from tlog.log import Log
 from tlog.tile_source.base import CHECKPOINT_PATH
 from tlog.tile_source.log_view import LogTileSource
 from tlog.tiles import ENTRIES_LEVEL, TILE_WIDTH, parse_tile_path
 
 MAX_CONNECTIONS = 512
-MAX_HEAD_BYTES = 8_190
-"""The longest request line, and the longest header line."""
 IDLE_TIMEOUT_S = 15.0
 """How long a connection may take for its next whole request head."""
 RESPONSE_TIMEOUT_S = 120.0
@@ -44,9 +43,6 @@ TEXT = "text/plain; charset=utf-8"
 BINARY = "application/octet-stream"
 
 _LOGGER = logging.getLogger("tlog.server")
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,42 +81,27 @@ class TileServer:
         # One handler for every path and method, so that every answer is counted and timed in one place.
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
-        application.on_response_prepare.append(_name_server)
-        self._runner = web.AppRunner(
-            application,
-            access_log=None,
-            keepalive_timeout=IDLE_TIMEOUT_S,
-            lingering_time=1.0,
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
-            shutdown_timeout=stop_timeout_s,
-        )
-        self._listener: asyncio.Server | None = None
+        self._application = application
+        self._stop_timeout_s = stop_timeout_s
+        self._listener: HttpListener | None = None
 
     async def start(self, address: str, port: int) -> int:
         """Listen; returns the port. Raises ConfigError when the address is taken."""
-        await self._runner.setup()
+        limits = HttpLimits(
+            max_connections=MAX_CONNECTIONS,
+            idle_timeout_s=IDLE_TIMEOUT_S,
+            stop_timeout_s=self._stop_timeout_s,
+        )
         try:
-            self._listener = await asyncio.get_running_loop().create_server(self._accept, address, port)
-        except OSError as error:
-            await self._runner.cleanup()
-            raise ConfigError(
-                f"the tiles cannot be served on {address}:{port}: {error.strerror or error}; set [tiles] "
-                "port to a free one (0: let the system choose), or enabled = false"
-            ) from error
-        return int(self._listener.sockets[0].getsockname()[1])
+            self._listener = await HttpListener.start(self._application, address, port, limits)
+        except ConfigError as error:
+            raise ConfigError(f"the tiles cannot be served: {error} (the table [tiles])") from error
+        return self._listener.port
 
     async def stop(self) -> None:
         """Stop listening, let responses under way end, and close every connection."""
         if self._listener is not None:
-            self._listener.close()
-        await self._runner.cleanup()
-
-    def _accept(self) -> asyncio.Protocol:
-        server = self._runner.server
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
-            return _Busy()
-        return server()
+            await self._listener.stop()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         started = perf_counter()
@@ -193,15 +174,6 @@ class TileServer:
         )
 
 
-class _Busy(asyncio.Protocol):
-    """Answers a connection over the limit at once, and closes it."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_BUSY)
-        transport.close()
-
-
 def accepts_gzip(accept_encoding: str) -> bool:
     """Tell whether an Accept-Encoding header lets a response be gzip (RFC 9110 section 12.5.3)."""
     qualities: dict[str, float] = {}
@@ -233,11 +205,6 @@ async def _send(request: web.Request, response: web.Response) -> bool:
     except ConnectionError:
         return False
     return True
-
-
-async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Tell nobody the versions of Python and aiohttp."""
-    response.headers["Server"] = "tlog"
 
 
 def _kind(path: str) -> str:
