@@ -469,6 +469,44 @@ def test_the_slots_of_readers_that_died_are_taken_back_when_they_are_needed(path
     assert size_of(store.load()) == 3
 
 
+def die_with_a_reader_open(path: Path, tree_size: int) -> int:
+    """Leave a killed process's reader behind, and return its process id."""
+    with child.start(READER) as dying:
+        child.write_line(dying, str(path))
+        assert child.read_line(dying) == "open"
+        child.write_line(dying, "hold 1")
+        assert child.read_line(dying) == str(tree_size)
+        dying.kill()
+        dying.wait(timeout=30)
+    return dying.pid
+
+
+def test_the_map_does_not_grow_for_the_sake_of_a_reader_that_died(path: Path, create: Make) -> None:
+    store = create(map_size_bytes=2**20)
+    checkpoint = note(commit_rows(store, [3]))
+    dead = die_with_a_reader_open(path, 3)
+    for _ in range(300):  # each takes new pages for as long as the reader counts
+        store.publish(checkpoint)
+    assert mapped_bytes(store) == 2**20
+    assert str(dead) not in store._environment._environment.readers()
+
+
+def test_readers_that_died_are_cleared_every_so_many_commits(
+    path: Path, create: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmdb_environment, "_COMMITS_PER_READER_CHECK", 50)
+    store = create()
+    checkpoint = note(commit_rows(store, [3]))
+    dead = die_with_a_reader_open(path, 3)
+    for _ in range(50):
+        store.publish(checkpoint)
+    assert str(dead) not in store._environment._environment.readers()
+    size = (path / "data.mdb").stat().st_size
+    for _ in range(150):
+        store.publish(checkpoint)
+    assert (path / "data.mdb").stat().st_size <= size + 2**14
+
+
 def test_a_store_is_not_used_across_a_fork(path: Path) -> None:
     script = f"""
 import os
@@ -703,6 +741,90 @@ edge = commit_rows(store, [1000], edge=edge)
 assert contents_of(store)["size"] == edge.tree_size
 """
     assert "nothing was committed" in child.run(script)
+
+
+def test_a_map_that_cannot_grow_ends_the_store_for_good_and_says_so(path: Path) -> None:
+    script = f"""
+import resource
+from pathlib import Path
+from _support.stored_rows import *
+from tlog.errors import StateUnknownError
+from tlog.storage.lmdb_store import LmdbStore
+store = LmdbStore.create({str(path)!r}, ORIGIN, LOG_VKEY, map_size_bytes=2**20)
+edge = commit_rows(store, [50])
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**23, hard))
+said = []
+try:
+    while True:
+        edge = commit_rows(store, [20], edge=edge)
+except StateUnknownError as error:
+    said.append(str(error))
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+for use in (store.load, lambda: store.reader().__enter__(), lambda: store.publish(note(edge))):
+    try:
+        use()
+    except StateUnknownError as error:
+        said.append(str(error))
+store.close()
+assert len(said) == 4 and len(set(said)) == 1, said
+print(said[0])
+print(edge.tree_size)
+"""
+    said, size = child.run(script).splitlines()
+    assert "could not be mapped anew" in said
+    with opened(path) as store:
+        edge = load_edge(store)
+        assert edge.tree_size == int(size)
+        commit_rows(store, [100], edge=edge)
+
+
+class RecordedCalls:
+    """An LMDB environment that tells what it was asked, and whose sync can be made to fail."""
+
+    def __init__(self, environment: lmdb.Environment, calls: list[str], *, is_failing: bool) -> None:
+        self.environment, self.calls, self.is_failing = environment, calls, is_failing
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self.environment, name)
+
+    def sync(self, force: bool = False) -> None:
+        self.calls.append(f"sync({force})")
+        if self.is_failing:
+            raise lmdb.DiskError("the disk says no")
+        self.environment.sync(force)
+
+
+def test_what_the_page_cache_holds_is_synced_before_anything_is_read_from_it(
+    path: Path, create: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = create()
+    edge = commit_rows(store, [3])
+    store.close()
+    real = lmdb_environment._open
+    calls: list[str] = []
+    is_failing = False
+    monkeypatch.setattr(
+        lmdb_environment,
+        "_open",
+        lambda *args, **kw: RecordedCalls(real(*args, **kw), calls, is_failing=is_failing),
+    )
+    with opened(path) as store:
+        assert store.load() == note(edge)
+    assert calls[0] == "sync(True)"
+    assert "begin" in calls
+    is_failing = True
+    with pytest.raises(StorageError, match="says no"):
+        LmdbStore.open(path, ORIGIN, LOG_VKEY)
+    calls.clear()
+    with opened(path, read_only=True) as store:  # which may not sync, and builds upon nothing
+        assert store.load() == note(edge)
+    assert "sync(True)" not in calls
+    is_failing = False
+    with opened(path) as store:
+        assert store.load() == note(edge)
 
 
 # ----- damage

@@ -46,6 +46,7 @@ MAX_READERS = 1024
 _MIN_MAP_BYTES = 2**20
 _FILE_MODE = 0o700  # LMDB takes the execute bits off for its files
 _OPEN_ATTEMPTS = 5
+_COMMITS_PER_READER_CHECK = 1_000
 _UNDO_PATIENCE_S = 1.0
 
 ReadTransaction: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -67,8 +68,9 @@ class LmdbEnvironment:
         self._gate = gate
         self._pid = os.getpid()
         self._writing = threading.Lock()
+        self._commits = 0
         self._closed = False
-        self._unknown: str | None = None
+        self._unknown: str | None = None  # why nobody may go on with this environment
 
     @classmethod
     def create(cls, path: Path, *, tables: tuple[bytes, ...], map_size_bytes: int) -> Self:
@@ -121,6 +123,11 @@ class LmdbEnvironment:
             raise
         self = cls(path, environment, lock, ReadGate())
         try:
+            if lock is not None:
+                # A writer that was killed before its sync ended, or whose sync failed, left a commit that is
+                # in the page cache and perhaps not on the disk. It is read like any other, and would be shown
+                # and built upon; so it is made durable first, or the store is not opened.
+                environment.sync(True)
             # Readers that died hold on to old pages; whoever starts cleans up after them.
             environment.reader_check()
             self._open_tables(tables)
@@ -147,7 +154,7 @@ class LmdbEnvironment:
 
     @contextmanager
     def reading(self) -> Iterator[ReadTransaction]:
-        """Open one read transaction. Raises StorageError."""
+        """Open one read transaction. Raises StorageError, and StateUnknownError once `write` has."""
         self._require_usable()
         while True:
             with self._gate.reading():
@@ -170,7 +177,7 @@ class LmdbEnvironment:
         """Run `apply` in a write transaction and commit it durably; run it again where the map had to grow.
 
         What `apply` raises is passed on and nothing is written. Raises StateUnknownError when nobody can say
-        whether the commit is on the disk, and StorageError when it failed for sure.
+        whether the commit is on the disk, or when the map is lost, and StorageError when it failed for sure.
         """
         self._require_usable()
         if self._lock is None:
@@ -178,10 +185,13 @@ class LmdbEnvironment:
         self._gate.require_no_reader_here()
         with self._writing:
             self._require_usable()
-            if self._unknown is not None:
-                raise StateUnknownError(self._unknown)
+            self._commits += 1
+            if self._commits % _COMMITS_PER_READER_CHECK == 0:
+                self._clear_dead_readers()
             while not self._try_write(apply):
-                self._grow()
+                # Where a dead reader held pages back, there may be room enough without it.
+                if not self._clear_dead_readers():
+                    self._grow()
 
     def close(self) -> None:
         """Wait for the readers of this process, then close; a second call does nothing.
@@ -217,6 +227,16 @@ class LmdbEnvironment:
             # Perhaps not all of them live.
             self._environment.reader_check()
             return self._environment.begin(buffers=True)
+
+    def _clear_dead_readers(self) -> int:
+        """Free the slots of readers that were killed, and return how many there were.
+
+        The pages that such a reader saw are never used again, so that every commit makes the file longer.
+        """
+        try:
+            return self._environment.reader_check()
+        except lmdb.Error as error:
+            raise _translated(self.path, error, "nothing was written") from error
 
     def _try_write(self, apply: Callable[[WriteTransaction], None]) -> bool:
         """Run and commit one write transaction; return False, with nothing written, where the map is full."""
@@ -287,9 +307,12 @@ class LmdbEnvironment:
             try:
                 self._environment.set_mapsize(map_size_bytes)
             except lmdb.Error as error:
-                raise _translated(
-                    self.path, error, "the file could not be mapped anew: open the store anew"
-                ) from error
+                # LMDB has let go of the old map by now, and py-lmdb has closed the environment.
+                self._unknown = (
+                    f"{self.path} could not be mapped anew ({error}), and can neither be read nor written: "
+                    "stop, give the process more address space, and open the store anew"
+                )
+                raise StateUnknownError(self._unknown) from error
 
     def _require_usable(self) -> None:
         if os.getpid() != self._pid:
@@ -299,6 +322,8 @@ class LmdbEnvironment:
             )
         if self._closed:
             raise StorageError(f"{self.path} is closed: open the store anew")
+        if self._unknown is not None:
+            raise StateUnknownError(self._unknown)
 
 
 def _sync_directory(directory: Path) -> None:
