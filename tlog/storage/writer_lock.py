@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from tlog.errors import StorageError, StoreInUseError
@@ -36,7 +37,9 @@ class WriterLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            holder = ""
+            with suppress(OSError):
+                holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             if not isinstance(error, BlockingIOError):
                 raise StorageError(f"cannot lock {path}: {error.strerror}") from error
@@ -44,9 +47,10 @@ class WriterLock:
             raise StoreInUseError(
                 f"{directory} is in use: {who} writes to it; stop that one, or open this one read-only"
             ) from error
-        # Only a hint for the message above; the lock itself is the kernel's.
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # Only a hint for the message above, which a full disk may keep out; the lock itself is the kernel's.
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         # A forked child shares the lock. Left alone it would hold it after its parent was killed.
         release = weakref.WeakMethod(self.release)
         os.register_at_fork(after_in_child=lambda: (method := release()) and method())
