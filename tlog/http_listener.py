@@ -9,10 +9,12 @@ application's to bound, for it reads the body.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Self
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from tlog.errors import ConfigError
 
@@ -40,6 +42,8 @@ class HttpListener:
         self._runner = runner
         self._max_connections = max_connections
         self._listening: asyncio.Server | None = None
+        self.port = 0
+        """The port that is listened on, which the system may have chosen."""
 
     @classmethod
     async def start(
@@ -51,6 +55,7 @@ class HttpListener:
         runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_QuietLogger(logging.getLogger(__name__)),
             auto_decompress=False,
             keepalive_timeout=limits.idle_timeout_s,
             lingering_time=1.0,
@@ -66,13 +71,8 @@ class HttpListener:
                 f"nothing can listen on {host}, port {port}: {error}; is another program there? "
                 "Stop it, or choose a free port (0: let the system choose)"
             ) from error
+        self.port = int(self._listening.sockets[0].getsockname()[1])
         return self
-
-    @property
-    def port(self) -> int:
-        """Return the port that is listened on."""
-        assert self._listening is not None
-        return int(self._listening.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Take no new connections, let the requests in flight end, then close all connections."""
@@ -85,6 +85,15 @@ class HttpListener:
         if server is None or len(server.connections) >= self._max_connections:
             return _Busy()
         return server()
+
+
+class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
+    """Logs bugs; broken HTTP only when debugging, for any stranger could fill the disk with it."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: object) -> None:
+        """Log, but what a stranger's broken HTTP has caused only as a detail."""
+        broken = isinstance(kwargs.get("exc_info"), HttpProcessingError)
+        self.logger.log(logging.DEBUG if broken else level, msg, *args, **kwargs)  # type: ignore[arg-type]
 
 
 class _Busy(asyncio.Protocol):
