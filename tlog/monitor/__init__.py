@@ -1,0 +1,1 @@
+"""Follows a log, replays everything in it, and raises typed alerts with evidence."""

@@ -1,0 +1,145 @@
+"""Replay: entries against the signed root, signatures, membership, roles and names, entry by entry.
+
+A run is taken whole or not at all. First it has to lead to the signed root, joined to all that was checked
+before; that makes it part of the log, and part of one history. Then every entry is judged at its index. The
+signatures are verified in several threads, which libsodium's work without the interpreter lock allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from tlog.checkpoint import Checkpoint
+from tlog.client.trusted_log import VerifiedCheckpoint
+from tlog.errors import OutOfRangeError, ProofError, RefusedError, VerificationError
+from tlog.membership import Registry
+from tlog.merkle import leaf_hash
+from tlog.monitor.cursor import Cursor, Grown, Lookups
+from tlog.monitor.judge import JudgedEntry, judge, verify_or_refuse
+from tlog.monitor.prefix_tree import PrefixTree, join
+from tlog.monitor.source import Run
+from tlog.validate import VerifiedEntry
+
+SLICE_ENTRIES = 64
+"""How many entries one thread verifies at a time."""
+
+MAX_PENDING_ENTRIES = 2_048
+MAX_PENDING_BYTES = 8 << 20
+
+
+class GenesisError(VerificationError):
+    """Says that entry 0 is not the one whose leaf hash was pinned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRun:
+    """Holds the judged entries of one run, and the verified checkpoint that they were proven under."""
+
+    under: VerifiedCheckpoint
+    judged: tuple[JudgedEntry, ...]
+    grown: Grown
+    right: tuple[bytes, ...]
+
+    def tree(self, lookups: Lookups) -> PrefixTree:
+        """Return the tree that the run was proven under, to prove any entry checked so far."""
+        return PrefixTree(
+            lookups.node_reader(self.grown), self.grown.edge.tree_size, self.under.tree_size, self.right
+        )
+
+
+class Replay:
+    """Checks runs of one log in order, from where a cursor stands.
+
+    With `genesis_leaf_hash` (32 bytes), entry 0 has to be that one. `threads` verify signatures.
+    """
+
+    def __init__(self, cursor: Cursor, *, genesis_leaf_hash: bytes | None, threads: Executor) -> None:
+        self._cursor = cursor
+        self._genesis_leaf_hash = genesis_leaf_hash
+        self._threads = threads
+
+    def check(self, run: Run, under: VerifiedCheckpoint) -> CheckedRun:
+        """Check the run that comes next, and move the cursor behind it, in memory.
+
+        `under` is the verified checkpoint in `run.note`. Raises ProofError when the entries, behind those
+        that were checked, do not lead to its root, and GenesisError for another genesis than the pinned one;
+        then nothing has moved.
+        """
+        cursor, checkpoint = self._cursor, under.checkpoint
+        if run.start != cursor.position or not run.entries or run.end > checkpoint.tree_size:
+            raise ProofError(
+                f"entries [{run.start}, {run.end}) came under a checkpoint of size {checkpoint.tree_size}, "
+                f"and entry {cursor.position} is next"
+            )
+        slices = [run.entries[at : at + SLICE_ENTRIES] for at in range(0, len(run.entries), SLICE_ENTRIES)]
+        verifying = [self._threads.submit(_verify_slice, part, cursor.origin) for part in slices]
+        try:
+            outcomes = [outcome for part in verifying for outcome in part.result()]
+        finally:
+            for part in verifying:
+                part.cancel()
+        leaf_hashes = [
+            outcome.leaf_hash if isinstance(outcome, VerifiedEntry) else leaf_hash(entry)
+            for entry, outcome in zip(run.entries, outcomes, strict=True)
+        ]
+        grown = cursor.grow(leaf_hashes)
+        self._require_root(grown, run, checkpoint)
+        self._require_genesis(run.start, leaf_hashes[0])
+        judged, registry = self._judge(run, outcomes)
+        checked = CheckedRun(under=under, judged=tuple(judged), grown=grown, right=tuple(run.right))
+        cursor.add(judged, registry, grown)
+        return checked
+
+    @property
+    def is_flush_due(self) -> bool:
+        """Return whether so much was checked that it should become durable."""
+        return (
+            self._cursor.pending_entries >= MAX_PENDING_ENTRIES
+            or self._cursor.pending_bytes >= MAX_PENDING_BYTES
+        )
+
+    def _judge(
+        self, run: Run, outcomes: Sequence[VerifiedEntry | RefusedError]
+    ) -> tuple[list[JudgedEntry], Registry]:
+        registry = self._cursor.registry
+        judged: list[JudgedEntry] = []
+        here: dict[bytes, int] = {}
+        with self._cursor.lookups() as lookups:
+
+            def find(identity: bytes) -> int | None:
+                return here[identity] if identity in here else lookups.find(identity)
+
+            for index, (entry, outcome) in enumerate(zip(run.entries, outcomes, strict=True), run.start):
+                one, registry = judge(index, entry, outcome, registry=registry, find=find)
+                if one.verified is not None:
+                    here.setdefault(one.verified.identity, index)
+                judged.append(one)
+        return judged, registry
+
+    def _require_root(self, grown: Grown, run: Run, checkpoint: Checkpoint) -> None:
+        try:
+            root_hash = join(grown.edge, run.right, checkpoint.tree_size)
+        except (ValueError, OutOfRangeError) as error:
+            raise ProofError(
+                f"entries [{run.start}, {run.end}) came with a proof of the wrong shape: {error}"
+            ) from error
+        if root_hash != checkpoint.root_hash:
+            raise ProofError(
+                f"entries [{run.start}, {run.end}), behind the {run.start} that were checked, lead to root "
+                f"{root_hash.hex()}, and the log signed {checkpoint.root_hash.hex()} for size "
+                f"{checkpoint.tree_size}"
+            )
+
+    def _require_genesis(self, start: int, first_leaf_hash: bytes) -> None:
+        pinned = self._genesis_leaf_hash
+        if start == 0 and pinned is not None and first_leaf_hash != pinned:
+            raise GenesisError(
+                f"entry 0 has leaf hash {first_leaf_hash.hex()}, and {pinned.hex()} is pinned: this is "
+                "another log under the same origin, or the pinned hash is wrong"
+            )
+
+
+def _verify_slice(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry | RefusedError]:
+    return [verify_or_refuse(entry, origin) for entry in entries]
