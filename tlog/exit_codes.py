@@ -1,4 +1,4 @@
-"""The exit codes of every program here: 0 ok, 1 verification failed, 2 usage, 3 I/O or remote."""
+"""The exit codes of every program here: 0 ok, 1 verification failed, 2 usage, 3 I/O or remote, 70 a bug."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class ExitCode(enum.IntEnum):
     VERIFICATION_FAILED = 1
     USAGE = 2
     IO_OR_REMOTE = 3
+    SOFTWARE = 70
+    """A bug: something was raised that is no TlogError. The number is EX_SOFTWARE of sysexits.h."""
 
 
 def exit_code(error: TlogError) -> ExitCode:

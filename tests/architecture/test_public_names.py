@@ -155,4 +155,5 @@ def test_the_exit_codes_are_those_that_scripts_rely_on() -> None:
         "VERIFICATION_FAILED": 1,
         "USAGE": 2,
         "IO_OR_REMOTE": 3,
+        "SOFTWARE": 70,
     }

@@ -1,12 +1,13 @@
 """Composes the commands, and turns whatever they end with into an exit code and one clear message.
 
 Nothing here prints a traceback for a TlogError: those are told to people. Everything else is a bug, and shows
-itself as one.
+itself as one: with a traceback, and an exit code that no answer has.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -49,7 +50,7 @@ def build_app(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
     app = typer.Typer(
         name="tlog",
         help="A verifiable, append-only log for alliances whose members do not trust each other.",
-        epilog="Exit codes: 0 ok, 1 verification failed, 2 usage, 3 I/O or remote.",
+        epilog="Exit codes: 0 ok, 1 verification failed, 2 usage, 3 I/O or remote, 70 a bug.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -90,11 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.set_up_streams()
     try:
         code = _run(given, as_json=as_json)
-        report.flush()
-    except report.NobodyReadsError:
-        report.give_up_stdout()
-        return ExitCode.IO_OR_REMOTE
+    finally:
+        _flush_stderr()
     return code
+
+
+def _flush_stderr() -> None:
+    try:
+        sys.stderr.flush()
+    except OSError:
+        report.give_up(sys.stderr)
 
 
 def _run(arguments: list[str], *, as_json: bool) -> int:
@@ -102,6 +108,9 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         # Not standalone: a command's own exit code comes back, and usage errors can be told as JSON.
         app = build_app(arguments[:1] if set(arguments[:1]) & COMMANDS.keys() else tuple(COMMANDS))
         result = app(arguments, prog_name="tlog", standalone_mode=False)
+        report.flush()
+    except report.NobodyReadsError:
+        return ExitCode.IO_OR_REMOTE
     except TlogError as error:
         report.say_error(error, as_json=as_json)
         return exit_code(error)
@@ -109,6 +118,10 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         return _tell_usage(error, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except Exception:  # noqa: BLE001 - the last one who can tell a bug from a failed check
+        report.remark(traceback.format_exc().rstrip())
+        report.remark("tlog: this is a bug in tlog, and says nothing about what was to be checked")
+        return ExitCode.SOFTWARE
     return int(result or ExitCode.OK)
 
 

@@ -13,8 +13,8 @@ from tlog.event import parse_event
 from tlog.merkle import leaf_hash
 from tlog.strict_json import parse_json
 
-# Characters that steer a terminal, or turn the direction of its text; in JSON only strings can hold them.
-_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# What steers a terminal, and what its encoding may lack; in JSON only strings can hold them.
+_NOT_ASCII = re.compile("[^\0-\x7e]")
 MAX_CELL_CHARACTERS = 60
 
 
@@ -35,15 +35,21 @@ def entry_document(leaf_index: int, entry: bytes) -> dict[str, Json]:
 
 
 def entry_json_line(leaf_index: int, entry: bytes) -> str:
-    """Return an entry as one line of JSON with the event's own text in it: numbers keep their digits."""
+    """Return an entry as one line of ASCII with the event's own text in it: numbers keep their digits."""
     document = entry_document(leaf_index, entry)
     if "malformed" in document:
         return json.dumps(document)
     del document["event"]
     # Line breaks inside JSON text are blanks between its tokens; in strings they are always escaped.
     payload = decode_utf8(decode_entry(entry).payload, "the event").replace("\n", " ").replace("\r", " ")
-    payload = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", payload)
+    payload = _NOT_ASCII.sub(lambda found: _escaped(found[0]), payload)
     return f'{json.dumps(document)[:-1]}, "event": {payload.strip()}}}'
+
+
+def _escaped(character: str) -> str:
+    """Escape one character for JSON; above U+FFFF it takes two escapes, a surrogate pair."""
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def entry_cells(leaf_index: int, entry: bytes) -> tuple[str, str, str, str, str]:

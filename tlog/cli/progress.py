@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TextIO, cast
 
 from tlog.cli.report import console, remark
 
@@ -62,6 +62,25 @@ class _Lines:
         remark(f"{self._label}: {self._done:,}{of_total}, {rate:,.0f}/s{left}")
 
 
+class _Forgiving:
+    """Is a stream on which nothing fails: a terminal that has gone must not end the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 @contextmanager
 def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Progress]:
     """Show progress of `total` pieces (None: unknown) while the block runs.
@@ -83,7 +102,8 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Progress
     if total is not None:
         columns.append(TimeRemainingColumn(compact=True))
     started_s = monotonic()
-    with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
+    terminal = console(cast("TextIO", _Forgiving(sys.stderr)))
+    with Bar(*columns, console=terminal, transient=True) as bar:
         task = bar.add_task(label, total=total, rate="")
 
         def show(done: int) -> None:

@@ -12,10 +12,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tlog.errors import BatchRefusedError, RefusedError, TlogError
+from tlog.errors import BatchRefusedError, RefusedError, StorageError, TlogError
 from tlog.exit_codes import exit_code
 
 if TYPE_CHECKING:
@@ -31,34 +33,54 @@ class NobodyReadsError(Exception):
 
 
 def set_up_streams() -> None:
-    """Make every character printable: what the terminal's encoding lacks is escaped instead of raised."""
+    """Make every character printable: what the terminal's encoding lacks is escaped instead of raised.
+
+    A stream that was closed before we started is /dev/null from now on: nobody wants to know.
+    """
+    # Both stay open as long as the program runs.
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str = "") -> None:
-    """Write one line of the answer to stdout. Raises NobodyReadsError."""
-    _write(sys.stdout, text + "\n")
+    """Write one line of the answer to stdout.
+
+    Raises NobodyReadsError, and StorageError when it cannot be written.
+    """
+    _answer(text + "\n")
 
 
 def say_bytes(data: bytes) -> None:
-    """Write bytes of the answer (UTF-8 text, such as a signed note) to stdout. Raises NobodyReadsError."""
-    _write(sys.stdout, data.decode("utf-8"))
+    """Write bytes of the answer, such as a signed note, to stdout as they are. Raises what `say` raises."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:  # a stream of text only, as tests have
+        _answer(data.decode("utf-8"))
+        return
+    _answer("")  # what was said before comes before
+    with _answering():
+        buffer.write(data)
+        buffer.flush()
 
 
 def remark(text: str) -> None:
-    """Write one line beside the answer to stderr."""
-    _write(sys.stderr, text + "\n")
+    """Write one line beside the answer to stderr; when that fails, there is nobody to tell."""
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def say_document(document: Json) -> None:
-    """Write the answer as one JSON document. Raises NobodyReadsError."""
+    """Write the answer as one JSON document. Raises what `say` raises."""
     say(json.dumps(document, indent=2))
 
 
 def say_facts(facts: Mapping[str, str | int | None]) -> None:
-    """Write `name  value` lines; a fact that is None is left out. Raises NobodyReadsError."""
+    """Write `name  value` lines; a fact that is None is left out. Raises what `say` raises."""
     width = max(map(len, facts))
     for name, value in facts.items():
         if value is not None:
@@ -66,7 +88,7 @@ def say_facts(facts: Mapping[str, str | int | None]) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Draw a table whose cells wrap, and are never cut, on a narrow terminal. Raises NobodyReadsError."""
+    """Draw a table whose cells wrap, and are never cut, on a narrow terminal. Raises what `say` raises."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -77,10 +99,11 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         # Text, not str: an event's id may hold what rich would read as markup.
         table.add_row(*(Text(cell) for cell in row))
-    try:
-        console(sys.stdout).print(table)
-    except BrokenPipeError as error:
-        raise NobodyReadsError from error
+    drawing = console(sys.stdout)
+    # Drawn into a string: rich ends the program itself, with a code of its own, when nobody reads.
+    with drawing.capture() as drawn:
+        drawing.print(table)
+    _answer(drawn.get())
 
 
 def console(file: TextIO) -> Console:
@@ -139,21 +162,32 @@ def plural(count: int, singular: str, several: str | None = None) -> str:
 
 
 def flush() -> None:
-    """Write out what is still buffered. Raises NobodyReadsError."""
-    _write(sys.stdout, "")
+    """Write out what is still buffered. Raises what `say` raises."""
+    _answer("")
 
 
-def give_up_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's own last flush does not complain."""
+def give_up(stream: TextIO) -> None:
+    """Point a stream at nothing, so that the interpreter's own last flush does not fail."""
+    with suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+
+
+def _answer(text: str) -> None:
+    with _answering():
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Tell a reader who has gone from an answer that cannot be written; after either, stdout is nothing."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return
-
-
-def _write(stream: TextIO, text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
+        yield
     except BrokenPipeError as error:
+        give_up(sys.stdout)
         raise NobodyReadsError from error
+    except OSError as error:
+        give_up(sys.stdout)
+        raise StorageError(f"the answer cannot be written to stdout: {error.strerror or error}") from error
