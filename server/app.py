@@ -13,8 +13,9 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -22,30 +23,42 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server.backlog import Backlog
 from server.config import Config, load_config
-from server.log_service import LogService
+from server.log_service import LogService, Threads
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
+from server.registration import register
 from server.sequencer import Sequencer
 from server.tile_http import TileServer
+from server.witness_policy import read_policy, witness_clients
+from server.witnessed_publisher import WitnessedPublisher
 from tlog.errors import ConfigError, StateUnknownError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
-from tlog.key_file import read_key_file
+from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
+from tlog.policy import build_policy
 from tlog.storage.lmdb_store import LmdbStore
-from tlog.v1 import log_pb2, log_pb2_grpc
+from tlog.v1 import log_pb2
 
 SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 
 # Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
-MAX_RECEIVE_BYTES = 8 * 2**20
+MAX_RECEIVE_BYTES = 5 * 2**20
 READING_THREADS = 4
+ANSWERING_THREADS = 2
 GRPC_OPTIONS = (
     # grpc shares a port by default: a second server would silently take half of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", 16 * 2**20),
     ("grpc.max_metadata_size", 16 * 2**10),
+    # Only "identity": grpc unpacks a compressed message before it looks at its size.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_concurrent_streams", 512),  # of one connection
+    # A client that vanished without a word is noticed, and its streams end.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
@@ -85,39 +98,57 @@ class Server:
             log_vkey=signer.vkey,
             map_size_bytes=config.store.map_size_bytes,
         )
+        is_witnessed = config.witnesses.policy_path is not None or config.log.cosigner_key_path is not None
         try:
-            log = Log(store, signer)
+            log = Log(store, signer, publish_at_commit=not is_witnessed)
         except BaseException:
             store.close()
             raise
         stack.callback(log.close)
-        verifying = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, "verify"))
-        reading = stack.enter_context(ThreadPoolExecutor(READING_THREADS, "read"))
+        threads = Threads(
+            verifying=_pool(stack, os.cpu_count() or 1, "verify"),
+            answering=_pool(stack, ANSWERING_THREADS, "answer"),
+            reading=_pool(stack, READING_THREADS, "read"),
+        )
         metrics_port: int | None = None
         if config.metrics.enabled:
             metrics_port, stop_metrics = metrics.serve(config.metrics.listen_address, config.metrics.port)
             stack.callback(stop_metrics)
         tiles_port: int | None = None
         if config.tiles.enabled:
-            tile_server = TileServer(log, metrics, reading=reading, stop_timeout_s=config.grpc.stop_timeout_s)
+            tile_server = TileServer(
+                log, metrics, reading=threads.reading, stop_timeout_s=config.grpc.stop_timeout_s
+            )
             tiles_port = await tile_server.start(config.tiles.listen_address, config.tiles.port)
             stack.push_async_callback(tile_server.stop)
         with log.view() as view:
             feed = CheckpointFeed(view.published(), metrics)
-        server = grpc.aio.server(
-            options=GRPC_OPTIONS, maximum_concurrent_rpcs=config.grpc.max_concurrent_calls
+        publisher = self._publisher(log, feed, metrics, threads.answering) if is_witnessed else None
+        server = grpc.aio.server(options=GRPC_OPTIONS)
+        backlog = Backlog(
+            metrics,
+            max_entries=config.limits.max_queued_entries,
+            max_bytes=config.limits.max_queued_bytes,
         )
         sequencer = Sequencer(
             log,
             metrics,
-            max_queued_entries=config.limits.max_queued_entries,
-            max_queued_bytes=config.limits.max_queued_bytes,
+            backlog,
             max_commit_entries=config.limits.max_commit_entries,
-            on_committed=feed.publish,
+            on_committed=feed.publish if publisher is None else publisher.committed,
             on_fatal=self._fail,
         )
-        service = LogService(log, sequencer, feed, metrics, verifying=verifying, reading=reading)
-        log_pb2_grpc.add_LogServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        service = LogService(
+            log,
+            sequencer,
+            backlog,
+            feed,
+            metrics,
+            threads=threads,
+            max_calls=config.grpc.max_concurrent_calls,
+            max_streams=config.grpc.max_concurrent_streams,
+        )
+        register(server, log_pb2.DESCRIPTOR.services_by_name["LogService"], service)
         healths = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healths, server)
         if config.grpc.reflection:
@@ -127,6 +158,9 @@ class Server:
         await server.start()
         stack.push_async_callback(server.stop, config.grpc.stop_timeout_s)
         stack.callback(feed.close)
+        if publisher is not None:
+            publisher.start()
+            stack.push_async_callback(publisher.stop)
         sequencer.start()
         stack.push_async_callback(sequencer.stop)
         stack.push_async_callback(healths.enter_graceful_shutdown)
@@ -147,8 +181,30 @@ class Server:
             else f"http://{_address(config.tiles.listen_address, tiles_port)}",
         )
 
+    def _publisher(
+        self, log: Log, feed: CheckpointFeed, metrics: Metrics, reading: Executor
+    ) -> WitnessedPublisher:
+        config = self._config
+        policy = build_policy([log.vkey])
+        if config.witnesses.policy_path is not None:
+            policy = read_policy(Path(config.witnesses.policy_path), log)
+        cosigner_path = config.log.cosigner_key_path
+        return WitnessedPublisher(
+            log,
+            feed,
+            metrics,
+            policy=policy,
+            witnesses=witness_clients(policy),
+            cosigner=None if cosigner_path is None else read_cosigner_key_file(Path(cosigner_path)),
+            timeout_s=config.witnesses.timeout_s,
+            refresh_s=config.witnesses.refresh_s,
+            now_s=lambda: int(time.time()),
+            reading=reading,
+            on_fatal=self._fail,
+        )
+
     def _fail(self, error: BaseException) -> None:
-        """Take note of what ended the sequencer; called from its thread."""
+        """Take note of what ended the sequencer or the publisher; may be called from any thread."""
         self._fatal = error
         self._loop.call_soon_threadsafe(self._stop.set)
 
@@ -167,6 +223,13 @@ class _Announce:
             lines = (f"  {name:<{width}}  {value}" for name, value in facts.items() if value is not None)
             sys.stdout.write("tlog serves\n" + "\n".join(lines) + "\nStop with Ctrl-C.\n")
         sys.stdout.flush()
+
+
+def _pool(stack: AsyncExitStack, size: int, name: str) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(size, name)
+    # In a thread of its own: the loop has to go on, or the calls that wait for the pool could never give up.
+    stack.push_async_callback(asyncio.to_thread, pool.shutdown, wait=True, cancel_futures=True)
+    return pool
 
 
 def _listen(server: grpc.aio.Server, address: str, port: int) -> int:

@@ -34,6 +34,8 @@ class LogSection(_Section, frozen=True, kw_only=True):
     """Directory of the LMDB store."""
     key_path: FilePath
     """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
+    cosigner_key_path: FilePath | None = None
+    """File with the log's cosignature key: its timestamp goes onto every published checkpoint."""
 
 
 class GrpcSection(_Section, frozen=True, kw_only=True):
@@ -43,7 +45,10 @@ class GrpcSection(_Section, frozen=True, kw_only=True):
     port: Port = 8650
     """0 lets the system choose; the server prints what it chose."""
     reflection: bool = False
-    max_concurrent_calls: Count = 4_096
+    max_concurrent_calls: Count = 1_024
+    """Unary calls under way; more are pushed back."""
+    max_concurrent_streams: Count = 256
+    """GetEntries and WatchCheckpoints streams under way; more are pushed back."""
     stop_timeout_s: Seconds = 10.0
     """How long a graceful stop waits for calls in flight."""
 
@@ -62,6 +67,17 @@ class TilesSection(_Section, frozen=True, kw_only=True):
     enabled: bool = True
     listen_address: Address = "127.0.0.1"
     port: Port = 8652
+
+
+class WitnessesSection(_Section, frozen=True, kw_only=True):
+    """Says who has to cosign a checkpoint before it is published; without a policy nobody."""
+
+    policy_path: FilePath | None = None
+    """C2SP policy file with this log, its witnesses with their URLs, and the quorum."""
+    timeout_s: Seconds = 5.0
+    """How long one witness may take to answer."""
+    refresh_s: Seconds = 60.0
+    """How often the newest checkpoint is cosigned again when nothing is appended."""
 
 
 class LimitsSection(_Section, frozen=True, kw_only=True):
@@ -87,6 +103,7 @@ class Config(_Section, frozen=True, kw_only=True):
     grpc: GrpcSection = field(default_factory=GrpcSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
     tiles: TilesSection = field(default_factory=TilesSection)
+    witnesses: WitnessesSection = field(default_factory=WitnessesSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
 
@@ -110,9 +127,19 @@ def load_config(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
     base = path.resolve().parent
+
+    def absolute(name: str | None) -> str | None:
+        return None if name is None else str(base / name)
+
     return msgspec.structs.replace(
         config,
-        log=LogSection(
-            store_path=str(base / config.log.store_path), key_path=str(base / config.log.key_path)
+        log=msgspec.structs.replace(
+            config.log,
+            store_path=str(base / config.log.store_path),
+            key_path=str(base / config.log.key_path),
+            cosigner_key_path=absolute(config.log.cosigner_key_path),
+        ),
+        witnesses=msgspec.structs.replace(
+            config.witnesses, policy_path=absolute(config.witnesses.policy_path)
         ),
     )

@@ -8,26 +8,43 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TypeVar
 
-from server.answers import Context, stream, unary
+from server.answers import CallLimit, Context, stream, unary
+from server.backlog import Backlog
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
-from server.sequencer import Sequenced, Sequencer
-from tlog.errors import MalformedError, OutOfRangeError
+from server.sequencer import Sequencer
+from tlog.errors import MalformedError, OutOfRangeError, PushbackError
 from tlog.log import Log
 from tlog.log_view import LogView, RangeProof, SignedCheckpoint
 from tlog.v1 import log_pb2, log_pb2_grpc
-from tlog.validate import business_key_index, verify_entries
+from tlog.validate import CallOutcome, business_key_index, verify_entries
 
 MAX_BATCH_ENTRIES = 1_000
 MAX_BATCH_BYTES = 4 * 2**20
 MAX_KEYS = 1_000
 MAX_LOOKUP_ENTRIES = 256
 MAX_RUN_ENTRIES = 256
-MAX_RUN_BYTES = 2**20
+MAX_RUN_BYTES = 2**17
+MAX_LOOKUP_BYTES = 2**20
+MAX_WAITING_READS = 128
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threads:
+    """Holds three sets of threads, so that none of the three kinds of work holds up another.
+
+    Signatures are checked in `verifying`, answers to Append read the store in `answering`, all other calls
+    in `reading`.
+    """
+
+    verifying: Executor
+    answering: Executor
+    reading: Executor
 
 
 class LogService(log_pb2_grpc.LogServiceServicer):
@@ -37,32 +54,42 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self,
         log: Log,
         sequencer: Sequencer,
+        backlog: Backlog,
         feed: CheckpointFeed,
         metrics: Metrics,
         *,
-        verifying: Executor,
-        reading: Executor,
+        threads: Threads,
+        max_calls: int,
+        max_streams: int,
     ) -> None:
-        """Serve a log; signatures are checked in `verifying`, the store is read in `reading`.
-
-        Two sets of threads, so that a large batch under verification never holds up a reader.
-        """
+        """Serve a log with at most so many unary calls and so many streams at a time."""
         self.metrics = metrics
+        self.calls = CallLimit("calls", max_calls)
+        self.streams = CallLimit("streams", max_streams)
+        self._reads = CallLimit("reads", MAX_WAITING_READS)
         self._log = log
         self._sequencer = sequencer
+        self._backlog = backlog
         self._feed = feed
-        self._verifying = verifying
-        self._reading = reading
+        self._threads = threads
 
     @unary
     async def Append(self, request: log_pb2.AppendRequest, context: Context) -> log_pb2.AppendResponse:
         """Verify signatures in a thread, wait for the commit, and prove what it did."""
-        entries = list(request.entries)
-        _check_batch(entries)
+        entries, size_bytes = _checked_batch(request.entries)
         loop = asyncio.get_running_loop()
-        verified = await loop.run_in_executor(self._verifying, verify_entries, entries, self._log.origin)
-        sequenced = await self._sequencer.submit(verified)
-        return await self._read(_append_response, sequenced, request.trusted_tree_size)
+        with self._backlog.holding(len(entries), size_bytes):
+            verified = await loop.run_in_executor(
+                self._threads.verifying, verify_entries, entries, self._log.origin
+            )
+            sequenced = await self._sequencer.submit(verified)
+        outcome, signed = sequenced.outcome, sequenced.checkpoint
+        if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
+            signed = await self._published_beyond(max(outcome.leaf_indices))
+        # What is durable is answered without queueing behind those who only read.
+        return await self._view_in(
+            self._threads.answering, _append_response, outcome, signed, request.trusted_tree_size
+        )
 
     @unary
     async def GetCheckpoint(
@@ -151,22 +178,40 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             raise MalformedError(f"limit is {request.limit}: ask for at most {MAX_LOOKUP_ENTRIES} and go on")
         return await self._read(_lookup_response, request, self._feed.newest)
 
+    async def _published_beyond(self, leaf_index: int) -> SignedCheckpoint:
+        """Wait until a published checkpoint covers a leaf; the call's deadline is the only limit."""
+        published = await self._feed.wait_beyond(leaf_index)
+        if published is None:
+            raise PushbackError(
+                "the server is stopping: the entries are in the log; send the call again for their receipts",
+                retry_after_s=1.0,
+            )
+        return published
+
     async def _read(self, function: Callable[..., T], *arguments: object) -> T:
-        def read() -> T:
+        with self._reads.one_more():
+            return await self._view_in(self._threads.reading, function, *arguments)
+
+    async def _view_in(self, executor: Executor, function: Callable[..., T], *arguments: object) -> T:
+        def view_and_call() -> T:
             with self._log.view() as view:
                 return function(view, *arguments)
 
-        return await asyncio.get_running_loop().run_in_executor(self._reading, read)
+        return await asyncio.get_running_loop().run_in_executor(executor, view_and_call)
 
 
-def _check_batch(entries: Sequence[bytes]) -> None:
-    size = sum(map(len, entries))
+def _checked_batch(entries: Sequence[bytes]) -> tuple[list[bytes], int]:
+    """Return the entries and their size; the count is checked before anything touches them."""
     if not 1 <= len(entries) <= MAX_BATCH_ENTRIES:
         raise MalformedError(
             f"an Append holds {len(entries)} entries: send 1 to {MAX_BATCH_ENTRIES} in one call"
         )
-    if size > MAX_BATCH_BYTES:
-        raise MalformedError(f"an Append holds {size} bytes: send at most {MAX_BATCH_BYTES} in one call")
+    size_bytes = sum(map(len, entries))
+    if size_bytes > MAX_BATCH_BYTES:
+        raise MalformedError(
+            f"an Append holds {size_bytes} bytes: send at most {MAX_BATCH_BYTES} in one call"
+        )
+    return list(entries), size_bytes
 
 
 def _checked_keys(keys: Sequence[log_pb2.EntryKey]) -> list[log_pb2.EntryKey]:
@@ -190,8 +235,10 @@ def _leaf_index(view: LogView, key: log_pb2.EntryKey) -> int | None:
     return view.leaf_index(key.source_id.source, key.source_id.id)
 
 
-def _append_response(view: LogView, sequenced: Sequenced, trusted_tree_size: int) -> log_pb2.AppendResponse:
-    outcome, tree_size = sequenced.outcome, sequenced.checkpoint.tree_size
+def _append_response(
+    view: LogView, outcome: CallOutcome, signed: SignedCheckpoint, trusted_tree_size: int
+) -> log_pb2.AppendResponse:
+    tree_size = signed.tree_size
     start, end = outcome.new_range or (0, 0)
     present = sorted({index for index in outcome.leaf_indices if not start <= index < end})
     return log_pb2.AppendResponse(
@@ -199,7 +246,7 @@ def _append_response(view: LogView, sequenced: Sequenced, trusted_tree_size: int
             log_pb2.AppendResult(leaf_index=index, already_present=already_present)
             for index, already_present in zip(outcome.leaf_indices, outcome.already_present, strict=True)
         ],
-        checkpoint=sequenced.checkpoint.note,
+        checkpoint=signed.note,
         range_proof=_encode_range(view.prove_range(start, end, tree_size)) if start < end else None,
         inclusion_proofs=[
             log_pb2.InclusionProof(leaf_index=index, hashes=view.prove_inclusion(index, tree_size))
@@ -220,6 +267,8 @@ def _inclusion_response(
     for key in keys:
         result = response.results.add()
         index = _leaf_index(view, key)
+        if index is not None and key.WhichOneof("key") == "source_id" and index >= tree_size:
+            index = None  # committed after the tree that is asked about
         if index is not None:
             result.proof.leaf_index = index
             result.proof.hashes.extend(view.prove_inclusion(index, tree_size))
@@ -266,7 +315,7 @@ def _lookup_response(
             break
         (entry,) = view.entries(index, index + 1)
         size += len(entry)
-        if count == limit or (count and size > MAX_RUN_BYTES):
+        if count == limit or (count and size > MAX_LOOKUP_BYTES):
             response.next_start = index
             break
         found = response.found.add(entry=entry)

@@ -84,6 +84,22 @@ class Metrics:
             registry=self.registry,
         ).set_function(lambda: time.monotonic() - self._published_at)
 
+        self._quorum = Histogram(
+            "tlog_publish_quorum_seconds",
+            "Time from the first question to the witnesses to their quorum.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._failed_rounds = Counter(
+            "tlog_publish_failed_rounds", "Rounds that did not reach the quorum.", registry=self.registry
+        )
+        self._witness_calls = Counter(
+            "tlog_publish_witness_calls",
+            "Calls to witnesses, by outcome.",
+            ["witness", "outcome"],
+            registry=self.registry,
+        )
+
     def watch_queue(self, entries: Callable[[], int], size_bytes: Callable[[], int]) -> None:
         """Read the queue's depth at scrape time."""
         self._queued_entries.set_function(entries)
@@ -116,6 +132,18 @@ class Metrics:
         """Note a newly published checkpoint."""
         self._tree_size.set(tree_size)
         self._published_at = time.monotonic()
+
+    def round_done(self, seconds: float) -> None:
+        """Count one round of witnesses that met the quorum."""
+        self._quorum.observe(seconds)
+
+    def round_failed(self) -> None:
+        """Count one round of witnesses that did not."""
+        self._failed_rounds.inc()
+
+    def witness_asked(self, url: str, outcome: str) -> None:
+        """Count one call to a witness; `outcome` is `cosigned`, or the name of the error."""
+        self._witness_calls.labels(url, outcome).inc()
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Count one finished gRPC call."""

@@ -1,7 +1,8 @@
 """The published checkpoint, and those who wait for the next one.
 
-Without a witness quorum a checkpoint is published by the commit that made it durable. The feed only tells the
-watchers; it keeps no queue, so a slow watcher skips to the newest and holds nobody up.
+Without a witness quorum a checkpoint is published by the commit that made it durable; with one,
+`server.witnessed_publisher` decides. The feed only tells the watchers; it keeps no queue, so a slow watcher
+skips to the newest and holds nobody up.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ class CheckpointFeed:
         return self._newest
 
     def publish(self, signed: SignedCheckpoint) -> None:
-        """Make a durable checkpoint the newest published one; sizes never go back."""
-        if signed.tree_size <= self._newest.tree_size:
+        """Make a durable checkpoint the newest published one; sizes never go back.
+
+        One of the same size replaces the other: it carries newer cosignatures, and wakes nobody.
+        """
+        if signed.tree_size < self._newest.tree_size:
             return
         self._newest = signed
         self._metrics.published(signed.tree_size)
@@ -42,10 +46,12 @@ class CheckpointFeed:
         self._wake()
 
     async def wait_beyond(self, tree_size: int) -> SignedCheckpoint | None:
-        """Wait for a checkpoint larger than `tree_size` leaves; None when the feed is closed."""
-        while self._newest.tree_size <= tree_size and not self._closed:
+        """Wait for a checkpoint larger than `tree_size` leaves; None when the feed closed before one came."""
+        while self._newest.tree_size <= tree_size:
+            if self._closed:
+                return None
             await self._changed.wait()
-        return None if self._closed else self._newest
+        return self._newest
 
     def _wake(self) -> None:
         # Waiters hold the old event; each wave of watchers gets one of its own.

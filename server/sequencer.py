@@ -1,8 +1,8 @@
 """The one writer: a thread that turns waiting calls into commits.
 
 Group commit forms by itself: whatever arrived while the last commit ran becomes the next one, with no timer,
-so a lone call is committed at once and a busy log commits large batches. The queue is bounded; what does not
-fit is pushed back with a delay that follows from the rate of the last commits.
+so a lone call is committed at once and a busy log commits large batches. How much may wait is bounded before
+it comes here, by `server.backlog`.
 
 A call that was taken is carried through whatever becomes of its client. If the log says that its state is
 unknown, every waiter fails, nothing more is taken, and `on_fatal` ends the process: recovery is at start.
@@ -17,14 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+from server.backlog import Backlog
 from server.metrics import Metrics
 from tlog.errors import BatchRefusedError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
 from tlog.log_view import SignedCheckpoint
 from tlog.validate import CallOutcome, VerifiedEntry
-
-_MIN_RETRY_S = 0.05
-_MAX_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +36,6 @@ class Sequenced:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
     entries: Sequence[VerifiedEntry]
-    size_bytes: int
     future: asyncio.Future[Sequenced]
 
 
@@ -49,29 +46,23 @@ class Sequencer:
         self,
         log: Log,
         metrics: Metrics,
+        backlog: Backlog,
         *,
-        max_queued_entries: int,
-        max_queued_bytes: int,
         max_commit_entries: int,
         on_committed: Callable[[SignedCheckpoint], None],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._log = log
         self._metrics = metrics
-        self._max_queued_entries = max_queued_entries
-        self._max_queued_bytes = max_queued_bytes
+        self._backlog = backlog
         self._max_commit_entries = max_commit_entries
         self._on_committed = on_committed
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._wakeup = threading.Condition()
-        self._queued_entries = 0
-        self._queued_bytes = 0
         self._stopping = False
-        self._seconds_per_entry = 0.0001
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
-        metrics.watch_queue(lambda: self._queued_entries, lambda: self._queued_bytes)
 
     def start(self) -> None:
         """Start the thread."""
@@ -81,29 +72,13 @@ class Sequencer:
         """Queue one call of 1 or more verified entries.
 
         The future ends with a Sequenced, a BatchRefusedError, or a StorageError. Cancelling it withdraws
-        nothing. Raises PushbackError when the queue is full or the server is stopping.
+        nothing. Raises PushbackError when the server is stopping.
         """
-        size_bytes = sum(len(entry.entry) for entry in entries)
         future: asyncio.Future[Sequenced] = self._loop.create_future()
         with self._wakeup:
             if self._stopping:
                 raise PushbackError("the server is stopping: send the call again", retry_after_s=1.0)
-            # A call larger than the whole queue still passes when nothing waits.
-            full = self._queue and (
-                self._queued_entries + len(entries) > self._max_queued_entries
-                or self._queued_bytes + size_bytes > self._max_queued_bytes
-            )
-            if full:
-                self._metrics.pushed_back()
-                retry_after_s = self._queued_entries * self._seconds_per_entry
-                raise PushbackError(
-                    f"{self._queued_entries} entries wait already (the limits are {self._max_queued_entries} "
-                    f"entries and {self._max_queued_bytes} bytes): send the call again",
-                    retry_after_s=min(_MAX_RETRY_S, max(_MIN_RETRY_S, retry_after_s)),
-                )
-            self._queue.append(_Waiting(entries=entries, size_bytes=size_bytes, future=future))
-            self._queued_entries += len(entries)
-            self._queued_bytes += size_bytes
+            self._queue.append(_Waiting(entries=entries, future=future))
             self._wakeup.notify()
         return future
 
@@ -116,27 +91,35 @@ class Sequencer:
             await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while calls := self._take():
-            started = perf_counter()
-            try:
-                committed = self._log.commit([call.entries for call in calls])
-            except Exception as error:  # noqa: BLE001 - handed to every waiter; unknown ones end the process
-                self._metrics.commit_failed()
-                self._deliver(calls, [error] * len(calls))
-                if _is_fatal(error):
-                    self._fail_the_rest(error)
-                    return
-                continue
-            self._report(committed, perf_counter() - started)
-            self._deliver(
-                calls,
-                [
-                    outcome
-                    if isinstance(outcome, BatchRefusedError)
-                    else Sequenced(outcome=outcome, checkpoint=committed.checkpoint)
-                    for outcome in committed.outcomes
-                ],
-            )
+        calls: list[_Waiting] = []
+        try:
+            while calls := self._take():
+                self._commit(calls)
+        except BaseException as error:  # noqa: BLE001 - ends the process: nobody would commit any more
+            self._deliver(calls, [error] * len(calls))
+            self._fail_the_rest(error)
+
+    def _commit(self, calls: Sequence[_Waiting]) -> None:
+        """Commit calls and answer them; raises what only a restart can mend, for all that wait."""
+        started = perf_counter()
+        try:
+            committed = self._log.commit([call.entries for call in calls])
+        except StorageError as error:
+            self._metrics.commit_failed()
+            if isinstance(error, StateUnknownError):
+                raise
+            self._deliver(calls, [error] * len(calls))
+            return
+        self._report(committed, perf_counter() - started)
+        self._deliver(
+            calls,
+            [
+                outcome
+                if isinstance(outcome, BatchRefusedError)
+                else Sequenced(outcome=outcome, checkpoint=committed.checkpoint)
+                for outcome in committed.outcomes
+            ],
+        )
 
     def _take(self) -> list[_Waiting]:
         """Wait for calls and take as many as one commit may hold; an empty list means: stop."""
@@ -149,11 +132,8 @@ class Sequencer:
                 entries = len(self._queue[0].entries)
                 if calls and taken + entries > self._max_commit_entries:
                     break
-                call = self._queue.popleft()
-                calls.append(call)
+                calls.append(self._queue.popleft())
                 taken += entries
-                self._queued_entries -= entries
-                self._queued_bytes -= call.size_bytes
         return calls
 
     def _report(self, committed: Committed, duration_s: float) -> None:
@@ -161,7 +141,7 @@ class Sequencer:
             if not isinstance(outcome, BatchRefusedError):
                 self._metrics.already_present(sum(outcome.already_present))
         if committed.new_entries:
-            self._seconds_per_entry = duration_s / committed.new_entries
+            self._backlog.committed(committed.new_entries, duration_s)
             self._metrics.committed(
                 committed.new_entries, duration_s=duration_s, store_s=committed.store_seconds
             )
@@ -176,14 +156,8 @@ class Sequencer:
             self._stopping = True
             rest = list(self._queue)
             self._queue.clear()
-            self._queued_entries = self._queued_bytes = 0
         self._deliver(rest, [error] * len(rest))
         self._on_fatal(error)
-
-
-def _is_fatal(error: BaseException) -> bool:
-    """Tell what leaves the log in a state that only a restart can mend; a bug counts as that."""
-    return isinstance(error, StateUnknownError) or not isinstance(error, StorageError)
 
 
 def _settle(

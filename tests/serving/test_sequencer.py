@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from _support.alliance import ORIGIN, Alliance, key
 
+from server.backlog import Backlog
 from server.metrics import Metrics
 from server.sequencer import Sequencer
 from tlog.errors import BatchRefusedError, PushbackError, StateUnknownError, StorageError
@@ -43,7 +44,7 @@ class HeldStore(MemoryStore):
 class Bench:
     """One log behind one sequencer, with everything it reported."""
 
-    def __init__(self, *, max_queued_entries: int = 100, max_queued_bytes: int = 10**6) -> None:
+    def __init__(self) -> None:
         self.alliance = Alliance()
         signer = self.alliance.signer
         self.store = HeldStore(signer.name, signer.vkey)
@@ -52,17 +53,22 @@ class Bench:
         self.store.batches.clear()
         self.committed: list[SignedCheckpoint] = []
         self.fatal: list[BaseException] = []
+        self.bug: Exception | None = None
         self.metrics = Metrics()
         self.sequencer = Sequencer(
             self.log,
             self.metrics,
-            max_queued_entries=max_queued_entries,
-            max_queued_bytes=max_queued_bytes,
+            Backlog(self.metrics, max_entries=100, max_bytes=10**6),
             max_commit_entries=1_000,
-            on_committed=self.committed.append,
+            on_committed=self.take_note,
             on_fatal=self.fatal.append,
         )
         self.sequencer.start()
+
+    def take_note(self, signed: SignedCheckpoint) -> None:
+        if self.bug is not None:
+            raise self.bug
+        self.committed.append(signed)
 
     def call(self, start: int, end: int) -> list[VerifiedEntry]:
         return verify_entries(self.alliance.entries(start, end), ORIGIN)
@@ -77,8 +83,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(**limits: int) -> AsyncIterator[Bench]:
-    made = Bench(**limits)
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
     try:
         yield made
     finally:
@@ -97,7 +103,6 @@ def test_what_arrives_during_a_commit_becomes_one_commit() -> None:
         async with bench() as b:
             held = await b.hold()
             futures = [b.sequencer.submit(b.call(n, n + 1)) for n in range(10)]
-            assert value(b.metrics, "tlog_sequencer_queue_entries") == 10
             b.store.gate.set()
             await held
             results = await asyncio.gather(*futures)
@@ -107,37 +112,6 @@ def test_what_arrives_during_a_commit_becomes_one_commit() -> None:
             assert ranges == [(n, n + 1) for n in range(5, 15)]
             assert [signed.tree_size for signed in b.committed] == [5, 15]
             assert value(b.metrics, "tlog_append_entries_total") == 11
-
-    asyncio.run(scenario())
-
-
-def test_a_full_queue_pushes_back_and_says_when_to_come_again() -> None:
-    async def scenario() -> None:
-        async with bench(max_queued_entries=4) as b:
-            held = await b.hold()
-            first = b.sequencer.submit(b.call(0, 4))
-            with pytest.raises(PushbackError) as caught:
-                b.sequencer.submit(b.call(4, 5))
-            assert 0 < caught.value.retry_after_s <= 5
-            b.store.gate.set()
-            await held
-            await first
-            again = await b.sequencer.submit(b.call(4, 5))
-            assert again.outcome.already_present == (False,)
-            assert value(b.metrics, "tlog_append_pushback_calls_total") == 1
-
-    asyncio.run(scenario())
-
-
-def test_the_queue_is_bounded_in_bytes_as_well() -> None:
-    async def scenario() -> None:
-        async with bench(max_queued_bytes=2_000) as b:
-            held = await b.hold()
-            waiting = b.sequencer.submit(b.call(0, 4))
-            with pytest.raises(PushbackError, match="2000 bytes"):
-                b.sequencer.submit(b.call(4, 6))
-            b.store.gate.set()
-            await asyncio.gather(held, waiting)
 
     asyncio.run(scenario())
 
@@ -216,5 +190,22 @@ def test_an_unknown_state_fails_every_waiter_and_ends_the_sequencer() -> None:
             with pytest.raises(PushbackError):
                 b.sequencer.submit(b.call(1, 2))
             assert len(b.fatal) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_beside_the_commit_fails_every_waiter_and_ends_the_sequencer() -> None:
+    async def scenario() -> None:
+        async with bench() as b:
+            held = await b.hold()
+            waiting = b.sequencer.submit(b.call(0, 1))
+            b.bug = RuntimeError("a bug")
+            b.store.gate.set()
+            for future in (held, waiting):
+                with pytest.raises(RuntimeError, match="a bug"):
+                    await future
+            assert len(b.fatal) == 1
+            with pytest.raises(PushbackError):
+                b.sequencer.submit(b.call(1, 2))
 
     asyncio.run(scenario())

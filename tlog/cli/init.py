@@ -36,7 +36,8 @@ key_path = "log.key"
 # listen_address = "127.0.0.1"
 # port = 8650
 # reflection = false
-# max_concurrent_calls = 4096
+# max_concurrent_calls = 1024
+# max_concurrent_streams = 256
 # stop_timeout_s = 10.0
 
 [metrics]
@@ -49,6 +50,11 @@ key_path = "log.key"
 # enabled = true
 # listen_address = "127.0.0.1"
 # port = 8652
+
+[witnesses]
+# With a policy_path, witnesses cosign before anything is published: docs/operations.md.
+# timeout_s = 5.0
+# refresh_s = 60.0
 
 [limits]
 # max_queued_entries = 20000

@@ -1,0 +1,65 @@
+"""What Append calls have brought and the log has not yet taken, bounded in entries and bytes.
+
+A call is counted from before its signatures are checked until it is answered: verification costs more than
+anything that comes behind it, and whoever is turned away here has cost nothing but a message. The delay that
+a turned away caller is told follows from how fast the last commits went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server.metrics import Metrics
+from tlog.errors import PushbackError
+
+_MIN_RETRY_S = 0.05
+_MAX_RETRY_S = 5.0
+_MEMORY = 0.9
+"""How much of the commits before the last one the measured rate remembers."""
+
+
+class Backlog:
+    """Holds two counters and a rate; belongs to the event loop, but for `committed`."""
+
+    def __init__(self, metrics: Metrics, *, max_entries: int, max_bytes: int) -> None:
+        self._metrics = metrics
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries = 0
+        self._bytes = 0
+        self._recent_entries = 1.0
+        self._recent_s = 0.001
+        metrics.watch_queue(lambda: self._entries, lambda: self._bytes)
+
+    @contextmanager
+    def holding(self, entries: int, size_bytes: int) -> Iterator[None]:
+        """Count one call while the block runs.
+
+        A call larger than the limits still passes when nothing else waits. Raises PushbackError when the
+        backlog is full.
+        """
+        full = self._entries + entries > self._max_entries or self._bytes + size_bytes > self._max_bytes
+        if self._entries and full:
+            self._metrics.pushed_back()
+            raise PushbackError(
+                f"{self._entries} entries wait already (the limits are {self._max_entries} entries and "
+                f"{self._max_bytes} bytes): send the call again",
+                retry_after_s=self._retry_after_s(),
+            )
+        self._entries += entries
+        self._bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._entries -= entries
+            self._bytes -= size_bytes
+
+    def committed(self, entries: int, seconds: float) -> None:
+        """Take note of how long a commit took; may be called from any thread."""
+        self._recent_entries = self._recent_entries * _MEMORY + entries
+        self._recent_s = self._recent_s * _MEMORY + seconds
+
+    def _retry_after_s(self) -> float:
+        expected_s = self._entries * self._recent_s / self._recent_entries
+        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, expected_s))

@@ -1,0 +1,260 @@
+"""From committed to published: witnesses cosign the newest checkpoint, and the quorum lets it out.
+
+One round at a time. A round takes the newest committed checkpoint, asks every witness that is due, and ends
+when the policy's quorum is met, or when nobody is left to answer. What was committed meanwhile is the next
+round's, so a slow witness delays no commit, and rounds never queue up. Fail closed: without the quorum the
+published checkpoint stays what it was, and its age shows it.
+
+A witness that is still busy with an earlier round is not asked twice: its late answer is added to the
+published checkpoint if that is still the one it cosigned. When nothing is appended, the newest checkpoint is
+cosigned again every `refresh_s`, so that readers can tell "nothing new as of t" from "withheld".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from server.metrics import Metrics
+from server.publisher import CheckpointFeed
+from tlog.cosignature import CosignerSigner
+from tlog.errors import PolicyError, RemoteError, StateUnknownError, TlogError, WitnessConflictError
+from tlog.log import Log
+from tlog.log_view import SignedCheckpoint
+from tlog.note import Signature, add_signatures, parse_note
+from tlog.policy import Policy, open_checkpoint
+
+_LOGGER = logging.getLogger("tlog.publisher")
+
+MIN_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 30.0
+MAX_RESYNCS = 3
+"""How often one call follows a witness to the size that it says it holds."""
+
+
+class AsksWitness(Protocol):
+    """Asks one witness over the network; `tlog.witness.client.WitnessClient` does."""
+
+    url: str
+
+    async def add_checkpoint(
+        self, old_size: int, proof: Sequence[bytes], note: bytes, timeout_s: float
+    ) -> Sequence[Signature]:
+        """Return verified cosignatures, or raise WitnessConflictError or another TlogError."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Witness:
+    """Holds what the publisher knows of one witness: how far it is, and when it may be asked again."""
+
+    client: AsksWitness
+    tree_size: int = 0
+    failures: int = 0
+    due_at_s: float = 0.0
+    asking: asyncio.Task[tuple[Signature, ...]] | None = field(default=None)
+
+    @property
+    def is_free(self) -> bool:
+        return self.asking is None or self.asking.done()
+
+
+class WitnessedPublisher:
+    """Publishes committed checkpoints once they meet the policy; `committed` is for any thread."""
+
+    def __init__(
+        self,
+        log: Log,
+        feed: CheckpointFeed,
+        metrics: Metrics,
+        *,
+        policy: Policy,
+        witnesses: Iterable[AsksWitness],
+        cosigner: CosignerSigner | None,
+        timeout_s: float,
+        refresh_s: float,
+        now_s: Callable[[], int],
+        reading: Executor,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        """Publish for `log` into `feed`; the witness clients are the publisher's to close.
+
+        `cosigner` is the log's own cosignature key, which says "not later than" on every published
+        checkpoint; `now_s` gives seconds since 1970 for it.
+        """
+        self._log = log
+        self._feed = feed
+        self._metrics = metrics
+        self._policy = policy
+        self._witnesses = [_Witness(client=client) for client in witnesses]
+        self._cosigner = cosigner
+        self._timeout_s = timeout_s
+        self._refresh_s = refresh_s
+        self._now_s = now_s
+        self._last_timestamp_s = 0
+        self._reading = reading
+        self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._wakeup = asyncio.Event()
+        self._published_at_s = -refresh_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin: what was committed and not published before the start is taken up at once."""
+        self._task = self._loop.create_task(self._run(), name="publisher")
+
+    def committed(self, signed: SignedCheckpoint) -> None:
+        """Take note of a newer committed checkpoint; it is read from the log when its turn comes."""
+        self._loop.call_soon_threadsafe(self._wakeup.set)
+
+    async def stop(self) -> None:
+        """Give the newest commit one last chance to be published, then end and close the connections."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._end_calls()
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                await self._round()
+        except (TimeoutError, StateUnknownError):
+            _LOGGER.warning("stopped before the newest checkpoint met the quorum: the next start goes on")
+        await self._end_calls()
+        for witness in self._witnesses:
+            await witness.client.aclose()
+
+    async def _end_calls(self) -> None:
+        calls = [witness.asking for witness in self._witnesses if witness.asking is not None]
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wakeup.clear()
+                is_published = await self._round()
+                await self._wait(self._refresh_s if is_published else self._backoff_s())
+        except StateUnknownError as error:
+            self._on_fatal(error)
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep until a commit, or for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wakeup.wait()
+        except TimeoutError:
+            return
+
+    def _backoff_s(self) -> float:
+        due_at_s = min((witness.due_at_s for witness in self._witnesses), default=0.0)
+        return max(MIN_BACKOFF_S, due_at_s - monotonic())
+
+    async def _round(self) -> bool:
+        """Ask for the newest committed checkpoint; returns whether it is published now, freshly enough."""
+        target = self._log.checkpoint()
+        fresh_until_s = self._published_at_s + self._refresh_s
+        if target.tree_size == self._feed.newest.tree_size and monotonic() < fresh_until_s:
+            return True
+        started_s = monotonic()
+        signatures: list[Signature] = []
+        asking = {self._ask_in_task(witness, target) for witness in self._due_witnesses()}
+        while not await self._publish_if_quorum(target, signatures):
+            if not asking:
+                self._metrics.round_failed()
+                return False
+            done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                signatures.extend(task.result())
+        self._metrics.round_done(monotonic() - started_s)
+        for late in asking:
+            late.add_done_callback(lambda task: self._take_late(task, target))
+        return True
+
+    def _due_witnesses(self) -> list[_Witness]:
+        now = monotonic()
+        return [witness for witness in self._witnesses if witness.is_free and witness.due_at_s <= now]
+
+    def _ask_in_task(
+        self, witness: _Witness, target: SignedCheckpoint
+    ) -> asyncio.Task[tuple[Signature, ...]]:
+        witness.asking = self._loop.create_task(self._ask(witness, target))
+        return witness.asking
+
+    async def _ask(self, witness: _Witness, target: SignedCheckpoint) -> tuple[Signature, ...]:
+        """Ask one witness; no answer, whatever the reason, is an empty one, and puts it off for a while."""
+        try:
+            signatures = await self._ask_in_sync(witness, target)
+        except TlogError as error:
+            witness.failures += 1
+            pause_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(witness.failures - 1, 16))
+            witness.due_at_s = monotonic() + pause_s
+            self._metrics.witness_asked(witness.client.url, type(error).__name__)
+            _LOGGER.warning("no cosignature for size %d: %s", target.tree_size, error)
+            return ()
+        witness.failures = 0
+        witness.tree_size = target.tree_size
+        self._metrics.witness_asked(witness.client.url, "cosigned")
+        return tuple(signatures)
+
+    async def _ask_in_sync(self, witness: _Witness, target: SignedCheckpoint) -> Sequence[Signature]:
+        for _ in range(MAX_RESYNCS):
+            old_size = witness.tree_size
+            proof = await self._loop.run_in_executor(
+                self._reading, self._log.prove_consistency, old_size, target.tree_size
+            )
+            try:
+                return await witness.client.add_checkpoint(old_size, proof, target.note, self._timeout_s)
+            except WitnessConflictError as conflict:
+                witness.tree_size = conflict.tree_size
+                if conflict.tree_size > target.tree_size:
+                    committed = self._log.checkpoint().tree_size
+                    witness.tree_size = min(conflict.tree_size, committed)
+                    raise RemoteError(
+                        f"the witness at {witness.client.url} has cosigned size {conflict.tree_size} "
+                        f"already, above {target.tree_size}; this log holds {committed}: if that is less, an "
+                        "older database was restored, and must not sign"
+                    ) from conflict
+        raise RemoteError(
+            f"the witness at {witness.client.url} changed its size {MAX_RESYNCS} times in one call: does "
+            "another server of this log ask it as well?"
+        )
+
+    async def _publish_if_quorum(self, target: SignedCheckpoint, signatures: Sequence[Signature]) -> bool:
+        note = add_signatures(target.note, [*self._own_cosignature(target), *signatures])
+        try:
+            open_checkpoint(note, self._policy)
+        except PolicyError:
+            return False
+        await self._publish(note)
+        self._published_at_s = monotonic()
+        return True
+
+    async def _publish(self, note: bytes) -> None:
+        # A publish on the way must not be torn from its note by a stop.
+        published = await asyncio.shield(self._loop.run_in_executor(self._reading, self._log.publish, note))
+        self._feed.publish(published)
+
+    def _own_cosignature(self, target: SignedCheckpoint) -> list[Signature]:
+        if self._cosigner is None:
+            return []
+        # A clock that steps back never makes an earlier statement about a later tree.
+        self._last_timestamp_s = max(self._last_timestamp_s, self._now_s())
+        text, _ = parse_note(target.note)
+        return [self._cosigner.cosign(text, self._last_timestamp_s)]
+
+    def _take_late(self, task: asyncio.Task[tuple[Signature, ...]], target: SignedCheckpoint) -> None:
+        """Add a late cosignature to the published checkpoint, if that is still the one it is for."""
+        newest = self._feed.newest
+        if task.cancelled() or task.exception() is not None or newest.checkpoint != target.checkpoint:
+            return
+        if signatures := task.result():
+            self._loop.create_task(self._publish(add_signatures(newest.note, signatures)))
