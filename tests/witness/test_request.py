@@ -140,6 +140,8 @@ def test_a_body_over_the_limit_is_refused() -> None:
         (-1, [], NOTE),
         (2**63, [], NOTE),
         (1, [bytes(31)], NOTE),
+        (1, [b""], NOTE),
+        (1, [bytes(32), b"", bytes(32)], NOTE),
         (1, [bytes(32)] * 64, NOTE),
         (1, [], b"x" * MAX_REQUEST_BYTES),
     ],

@@ -46,7 +46,12 @@ class WitnessClient:
             parsed = httpx.URL(url)
         except (httpx.InvalidURL, UnicodeError) as error:
             raise ConfigError(f"the witness's URL {shown(url)} is none: {error}") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        if (
+            parsed.scheme not in ("http", "https")
+            or not parsed.host
+            or (parsed.port or 0) > 65_535
+            or any(character in url for character in " ?#")
+        ):
             raise ConfigError(
                 f"the witness's URL is {shown(url)}: it has to be http(s)://host[:port][/prefix], no more"
             )

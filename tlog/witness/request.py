@@ -70,5 +70,8 @@ def format_add_checkpoint(old_size: int, proof: Sequence[bytes], checkpoint: byt
     """
     lines = (f"{_OLD_SIZE_PREFIX}{old_size}", *map(format_base64, proof))
     body = "".join(f"{line}\n" for line in lines).encode() + b"\n" + checkpoint
-    parse_add_checkpoint(body)
+    # An empty hash, or anything else that moves a border between the parts, must not become another request.
+    read_back = parse_add_checkpoint(body)
+    if (read_back.old_size, read_back.proof, read_back.checkpoint) != (old_size, tuple(proof), checkpoint):
+        raise MalformedError(f"a hash of the proof from size {old_size} is not {_HASH_BYTES} bytes long")
     return body
