@@ -98,7 +98,7 @@ class Server:
             log_vkey=signer.vkey,
             map_size_bytes=config.store.map_size_bytes,
         )
-        is_witnessed = config.witnesses.policy_path is not None or config.log.cosigner_key_path is not None
+        is_witnessed = bool(config.witnesses.policy_path or config.log.cosigner_key_path)
         try:
             log = Log(store, signer, publish_at_commit=not is_witnessed)
         except BaseException:
@@ -186,7 +186,7 @@ class Server:
     ) -> WitnessedPublisher:
         config = self._config
         policy = build_policy([log.vkey])
-        if config.witnesses.policy_path is not None:
+        if config.witnesses.policy_path:
             policy = read_policy(Path(config.witnesses.policy_path), log)
         cosigner_path = config.log.cosigner_key_path
         return WitnessedPublisher(
@@ -195,7 +195,7 @@ class Server:
             metrics,
             policy=policy,
             witnesses=witness_clients(policy),
-            cosigner=None if cosigner_path is None else read_cosigner_key_file(Path(cosigner_path)),
+            cosigner=read_cosigner_key_file(Path(cosigner_path)) if cosigner_path else None,
             timeout_s=config.witnesses.timeout_s,
             refresh_s=config.witnesses.refresh_s,
             now_s=lambda: int(time.time()),

@@ -34,8 +34,8 @@ class LogSection(_Section, frozen=True, kw_only=True):
     """Directory of the LMDB store."""
     key_path: FilePath
     """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
-    cosigner_key_path: FilePath | None = None
-    """File with the log's cosignature key: its timestamp goes onto every published checkpoint."""
+    cosigner_key_path: str = ""
+    """File with the log's cosignature key, whose timestamp goes onto every published checkpoint; "": none."""
 
 
 class GrpcSection(_Section, frozen=True, kw_only=True):
@@ -72,8 +72,8 @@ class TilesSection(_Section, frozen=True, kw_only=True):
 class WitnessesSection(_Section, frozen=True, kw_only=True):
     """Says who has to cosign a checkpoint before it is published; without a policy nobody."""
 
-    policy_path: FilePath | None = None
-    """C2SP policy file with this log, its witnesses with their URLs, and the quorum."""
+    policy_path: str = ""
+    """C2SP policy file with this log, its witnesses with their URLs, and the quorum; "": no witnesses."""
     timeout_s: Seconds = 5.0
     """How long one witness may take to answer."""
     refresh_s: Seconds = 60.0
@@ -128,8 +128,8 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
     base = path.resolve().parent
 
-    def absolute(name: str | None) -> str | None:
-        return None if name is None else str(base / name)
+    def absolute(name: str) -> str:
+        return str(base / name) if name else ""
 
     return msgspec.structs.replace(
         config,

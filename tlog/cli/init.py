@@ -30,6 +30,7 @@ CONFIG_TEXT = """\
 [log]
 store_path = "store"
 key_path = "log.key"
+# cosigner_key_path = ""
 
 [grpc]
 # Plaintext: leave it on loopback, or put a TLS proxy in front.
@@ -52,7 +53,7 @@ key_path = "log.key"
 # port = 8652
 
 [witnesses]
-# With a policy_path, witnesses cosign before anything is published: docs/operations.md.
+# policy_path = ""
 # timeout_s = 5.0
 # refresh_s = 60.0
 
