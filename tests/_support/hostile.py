@@ -18,7 +18,18 @@ NOT_HASHES: list[object] = [
     None,
     [b"x" * 32],
 ]
-NOT_PROOFS: list[object] = [None, 0, b"x" * 32, bytearray(64), "x" * 32, {}, {b"x" * 32}, iter([b"x" * 32])]
+NOT_PROOFS: list[object] = [
+    None,
+    0,
+    b"",
+    "",
+    b"x" * 32,
+    bytearray(64),
+    "x" * 32,
+    {},
+    {b"x" * 32},
+    iter([b"x" * 32]),
+]
 
 
 class Untouchable(Sequence[bytes]):
