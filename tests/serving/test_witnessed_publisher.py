@@ -1,0 +1,302 @@
+"""The publisher on a real log and real witnesses (without HTTP), some of them slow, dead or odd."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+from _support.alliance import ORIGIN, Alliance, key
+
+from server.metrics import Metrics
+from server.publisher import CheckpointFeed
+from server.witnessed_publisher import WitnessedPublisher
+from tlog.cosignature import CosignatureSigner, CosignatureVerifier
+from tlog.errors import RemoteError, WitnessConflictError, WitnessRefusedError
+from tlog.log import Log
+from tlog.note import Signature, Verifier, open_note, parse_note
+from tlog.policy import build_policy, open_checkpoint, parse_policy
+from tlog.receipt import verify_receipt
+from tlog.storage.memory import MemoryStore
+from tlog.storage.memory_witness_store import MemoryWitnessStore
+from tlog.witness.core import Cosigned, WitnessedLog
+from tlog.witness.request import format_add_checkpoint
+from tlog.witness.witness import Witness
+
+TIME_S = 1_700_000_000
+
+
+class NearWitness:
+    """A real witness, reached without a network; it can be made slow, dead, or refused."""
+
+    def __init__(self, name: str, vkey: str) -> None:
+        self.url = f"near:{name}"
+        self.cosigner = CosignatureSigner(name=name, private_key=key(name))
+        log = WitnessedLog(origin=ORIGIN, verifiers=(Verifier.from_vkey(vkey),))
+        self.witness = Witness(MemoryWitnessStore(), [self.cosigner], [log], now_s=lambda: TIME_S)
+        self.open = asyncio.Event()
+        self.open.set()
+        self.is_dead = False
+        self.asked: list[int] = []
+        self.is_closed = False
+
+    async def add_checkpoint(
+        self, old_size: int, proof: Sequence[bytes], note: bytes, timeout_s: float
+    ) -> Sequence[Signature]:
+        self.asked.append(old_size)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.open.wait()
+        except TimeoutError as error:
+            raise RemoteError("too slow") from error
+        if self.is_dead:
+            raise RemoteError("dead")
+        answer = self.witness.add_checkpoint(format_add_checkpoint(old_size, proof, note))
+        if isinstance(answer, Cosigned):
+            return answer.signatures
+        if answer.status == 409:
+            raise WitnessConflictError("another size", tree_size=int(answer.body))
+        raise WitnessRefusedError(answer.body, status=answer.status)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class Rig:
+    """One log with three witnesses of which `threshold` are needed."""
+
+    def __init__(self, threading: ThreadPoolExecutor, *, threshold: int, refresh_s: float) -> None:
+        self.alliance = Alliance()
+        signer = self.alliance.signer
+        self.log = Log(MemoryStore(signer.name, signer.vkey), signer, publish_at_commit=False)
+        self.witnesses = [NearWitness(f"w{number}.example", signer.vkey) for number in range(3)]
+        self.policy = build_policy(
+            [signer.vkey], [witness.cosigner.vkey for witness in self.witnesses], threshold
+        )
+        self.metrics = Metrics()
+        with self.log.view() as view:
+            self.feed = CheckpointFeed(view.published(), self.metrics)
+        self.fatal: list[BaseException] = []
+        self.own = CosignatureSigner(name=ORIGIN, private_key=key("own cosigner"))
+        self.own_verifier = CosignatureVerifier.from_vkey(self.own.vkey)
+        self.now_s = TIME_S
+        self.publisher = WitnessedPublisher(
+            self.log,
+            self.feed,
+            self.metrics,
+            policy=self.policy,
+            witnesses=self.witnesses,
+            cosigner=self.own,
+            timeout_s=0.5,
+            refresh_s=refresh_s,
+            now_s=lambda: self.now_s,
+            reading=threading,
+            on_fatal=self.fatal.append,
+        )
+
+    def append(self, *entries: bytes) -> int:
+        signed = self.log.append(entries).checkpoint
+        self.publisher.committed(signed)
+        return signed.tree_size
+
+    async def published(self, tree_size: int) -> bytes:
+        async with asyncio.timeout(10):
+            newest = await self.feed.wait_beyond(tree_size - 1)
+        assert newest is not None
+        return newest.note
+
+
+@asynccontextmanager
+async def rig(*, threshold: int = 2, refresh_s: float = 60.0) -> AsyncIterator[Rig]:
+    with ThreadPoolExecutor(2) as threads:
+        made = Rig(threads, threshold=threshold, refresh_s=refresh_s)
+        made.publisher.start()
+        try:
+            yield made
+        finally:
+            await made.publisher.stop()
+            assert all(witness.is_closed for witness in made.witnesses)
+            assert made.fatal == []
+
+
+def signers(note: bytes) -> set[str]:
+    return {signature.name for signature in parse_note(note)[1]}
+
+
+def test_a_checkpoint_is_published_with_the_quorum_and_the_logs_own_time() -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            size = r.append(*r.alliance.governance)
+            note = await r.published(size)
+            assert open_checkpoint(note, r.policy).tree_size == size
+            opened = open_note(note, [r.own_verifier])
+            assert r.own_verifier.timestamp_s(opened.signatures[0].signature) == TIME_S
+            receipt = r.log.receipt(0)
+            assert verify_receipt(r.alliance.governance[0], receipt, r.policy).tree_size == size
+
+    asyncio.run(scenario())
+
+
+def test_without_the_quorum_nothing_is_published_and_commits_go_on() -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            for witness in r.witnesses[:2]:
+                witness.is_dead = True
+            r.append(*r.alliance.governance)
+            size = r.append(r.alliance.entry(1))
+            await asyncio.sleep(0.7)
+            assert r.feed.newest.tree_size == 0
+            assert r.log.checkpoint().tree_size == size
+            # Backoff: a dead witness is asked now and then, not in a loop.
+            assert len(r.witnesses[0].asked) <= 4
+            r.witnesses[0].is_dead = False
+            assert open_checkpoint(await r.published(size), r.policy).tree_size == size
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_witness_delays_nobody_and_its_answer_is_added_when_it_comes() -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            slow = r.witnesses[2]
+            slow.open.clear()
+            size = r.append(*r.alliance.governance)
+            note = await r.published(size)
+            assert slow.cosigner.name not in signers(note)
+            slow.open.set()
+            async with asyncio.timeout(5):
+                while slow.cosigner.name not in signers(r.feed.newest.note):
+                    await asyncio.sleep(0.01)
+            assert open_checkpoint(r.feed.newest.note, r.policy).tree_size == size
+
+    asyncio.run(scenario())
+
+
+def test_what_was_committed_during_a_round_is_cosigned_as_one_by_the_next() -> None:
+    async def scenario() -> None:
+        async with rig(threshold=3) as r:
+            for witness in r.witnesses:
+                witness.open.clear()
+            first = r.append(*r.alliance.governance)
+            await asyncio.sleep(0.05)
+            for number in range(20):
+                last = r.append(r.alliance.entry(number))
+            for witness in r.witnesses:
+                witness.open.set()
+            await r.published(last)
+            assert r.feed.newest.tree_size == last
+            assert all(len(witness.asked) <= 3 for witness in r.witnesses)
+            assert first < last
+
+    asyncio.run(scenario())
+
+
+def test_a_publisher_that_does_not_know_where_its_witnesses_are_finds_out() -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            size = r.append(*r.alliance.governance)
+            await r.published(size)
+            await r.publisher.stop()
+            for witness in r.witnesses:
+                # What a restart forgets: the sizes.
+                witness.asked.clear()
+            fresh = WitnessedPublisher(
+                r.log,
+                r.feed,
+                Metrics(),
+                policy=r.policy,
+                witnesses=r.witnesses,
+                cosigner=None,
+                timeout_s=0.5,
+                refresh_s=60,
+                now_s=lambda: TIME_S,
+                reading=ThreadPoolExecutor(1),
+                on_fatal=r.fatal.append,
+            )
+            fresh.start()
+            later = r.log.append([r.alliance.entry(1)]).checkpoint
+            fresh.committed(later)
+            assert open_checkpoint(await r.published(later.tree_size), r.policy)
+            await fresh.stop()
+            assert any(witness.asked[:2] == [0, size] for witness in r.witnesses)
+
+    asyncio.run(scenario())
+
+
+def test_a_witness_that_is_ahead_of_the_log_is_an_alarm_and_gives_nothing() -> None:
+    async def scenario() -> None:
+        async with rig(threshold=3) as r:
+            size = r.append(*r.alliance.governance)
+            await r.published(size)
+            # The same log, further on: an older copy of the store was put back here.
+            signer = r.alliance.signer
+            further = Log(MemoryStore(signer.name, signer.vkey), signer)
+            further.append(r.alliance.governance)
+            ahead = further.append(r.alliance.entries(0, 5)).checkpoint
+            witness = r.witnesses[0]
+            proof = further.prove_consistency(size)
+            await witness.add_checkpoint(size, proof, ahead.note, 1.0)
+            r.append(r.alliance.entry(100))
+            await asyncio.sleep(0.5)
+            assert r.feed.newest.tree_size == size
+            text = r.metrics.registry.get_sample_value(
+                "tlog_publish_witness_calls_total", {"witness": witness.url, "outcome": "RemoteError"}
+            )
+            assert text is not None
+            assert text >= 1
+
+    asyncio.run(scenario())
+
+
+def test_when_nothing_is_appended_a_fresh_cosignature_is_still_obtained() -> None:
+    async def scenario() -> None:
+        async with rig(refresh_s=0.2) as r:
+            size = r.append(*r.alliance.governance)
+            await r.published(size)
+            r.now_s = TIME_S + 100
+            async with asyncio.timeout(5):
+                while True:
+                    opened = open_note(r.feed.newest.note, [r.own_verifier])
+                    if r.own_verifier.timestamp_s(opened.signatures[0].signature) == TIME_S + 100:
+                        break
+                    await asyncio.sleep(0.02)
+            assert r.feed.newest.tree_size == size
+            r.now_s = TIME_S
+            await asyncio.sleep(0.5)
+            opened = open_note(r.feed.newest.note, [r.own_verifier])
+            assert r.own_verifier.timestamp_s(opened.signatures[0].signature) == TIME_S + 100
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_gives_the_last_commit_its_chance() -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            r.append(*r.alliance.governance)
+            size = r.append(r.alliance.entry(1))
+        assert r.feed.newest.tree_size == size
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_without_this_log_or_a_witness_without_a_url_is_refused(tmp_path) -> None:
+    from server.witness_policy import read_policy, witness_clients
+    from tlog.errors import ConfigError
+
+    alliance = Alliance()
+    log = Log(MemoryStore(alliance.origin, alliance.signer.vkey), alliance.signer)
+    witness = CosignatureSigner(name="w.example", private_key=key("w"))
+    file = tmp_path / "policy"
+    file.write_text("quorum none\n")
+    with pytest.raises(ConfigError, match="does not name this log"):
+        read_policy(file, log)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        read_policy(tmp_path / "absent", log)
+    with pytest.raises(ConfigError, match="no URL"):
+        witness_clients(parse_policy(f"witness w {witness.vkey}\nquorum w\n".encode()))
+    clients = witness_clients(
+        parse_policy(f"witness w {witness.vkey} http://127.0.0.1:1\nquorum w\n".encode())
+    )
+    assert [client.url for client in clients] == ["http://127.0.0.1:1"]
