@@ -884,6 +884,41 @@ DAMAGES: dict[str, tuple[Callable[[Any, Any], object], Callable[[Any], object]]]
         lambda t, table: t.put(number(2**40), b"", db=table(b"governance")),
         lambda reader: reader.governance_indices(),
     ),
+    "the last governance row is missing": (
+        lambda t, table: t.delete(number(294), db=table(b"governance")),
+        lambda reader: reader.governance_indices(),
+    ),
+    "a governance row is missing": (
+        lambda t, table: t.delete(number(7), db=table(b"governance")),
+        lambda reader: reader.governance_indices(),
+    ),
+    "the last governance row is of another entry": (
+        lambda t, table: (
+            t.delete(number(294), db=table(b"governance")),
+            t.put(number(293), b"", db=table(b"governance")),
+        ),
+        lambda reader: reader.governance_indices(),
+    ),
+    "the last governance entry is another one": (
+        lambda t, table: t.put(number(294), entry(293), db=table(b"entries")),
+        lambda reader: reader.governance_indices(),
+    ),
+    "the last governance entry is missing": (
+        lambda t, table: t.delete(number(294), db=table(b"entries")),
+        lambda reader: reader.governance_indices(),
+    ),
+    "all governance rows are missing": (
+        lambda t, table: t.drop(table(b"governance"), delete=False),
+        lambda reader: reader.governance_indices(),
+    ),
+    "the governance head is missing": (
+        lambda t, table: t.delete(b"governance_head", db=table(b"meta")),
+        lambda reader: reader.governance_indices(),
+    ),
+    "the governance head is cut off": (
+        lambda t, table: t.put(b"governance_head", bytes(47), db=table(b"meta")),
+        lambda reader: reader.governance_indices(),
+    ),
 }
 
 

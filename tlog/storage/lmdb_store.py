@@ -6,10 +6,15 @@ tiles           level (1 byte), tile index      the stored hash tile (tlog.integ
 identities      identity (32 bytes)             leaf index
 business_keys   key (16 bytes), leaf index      nothing
 governance      leaf index                      nothing
-meta            a name                          format, origin, vkey, committed, committed_size, published
+meta            a name                          format, origin, vkey, committed, committed_size, published,
+                                                governance_head
 
 Numbers are 8 bytes, big-endian, so that LMDB's order of keys is their order. A commit touches all tables in
 one transaction, so a crash leaves either the whole old or the whole new commit.
+
+The governance head (count of rows, last leaf index, its leaf hash) is for a row that gets lost later: each
+governance entry names the one before it, so a hole shows, but without its last entries the list would look
+whole, and the membership be an older one.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from typing import Self
 import lmdb
 
 from tlog.errors import ConfigError, ConflictError, CorruptionError, StorageError
+from tlog.merkle import leaf_hash
 from tlog.storage.base import BUSINESS_KEY_BYTES, CommitBatch, Reader, check_batch
 from tlog.storage.lmdb_environment import (
     DEFAULT_MAP_BYTES,
@@ -40,6 +46,7 @@ FORMAT = b"tlog-store/1"
 _TABLES = (b"entries", b"tiles", b"identities", b"business_keys", b"governance", b"meta")
 _NUMBER = struct.Struct(">Q")
 _TILE_KEY = struct.Struct(">BQ")
+_GOVERNANCE_HEAD = struct.Struct(">QQ32s")
 _NO_VALUE = b""
 
 
@@ -174,6 +181,13 @@ class LmdbStore:
         _append(
             transaction, self._governance, [(_NUMBER.pack(i), _NO_VALUE) for i in batch.governance_indices]
         )
+        if batch.governance_indices:
+            last = batch.governance_indices[-1]
+            count = _governance_count(transaction.get(b"governance_head", db=self._meta))
+            head = _GOVERNANCE_HEAD.pack(
+                count + len(batch.governance_indices), last, leaf_hash(batch.entries[last - batch.start])
+            )
+            transaction.put(b"governance_head", head, db=self._meta)
         for (level, index), stored in batch.tiles.items():
             transaction.put(_TILE_KEY.pack(level, index), stored, db=self._tiles)
         # Sorted, because neighbours share pages.
@@ -252,7 +266,18 @@ class _LmdbSnapshot:
         return [_number(row[BUSINESS_KEY_BYTES:]) for row in self._keys(b"business_keys", key, start, limit)]
 
     def governance(self) -> list[int]:
-        return [_number(row) for row in self._keys(b"governance", b"", 0, None)]
+        indices = [_number(row) for row in self._keys(b"governance", b"", 0, None)]
+        found = None
+        if indices:
+            entry = _copied(self._get(b"entries", _NUMBER.pack(indices[-1])))
+            found = _GOVERNANCE_HEAD.pack(len(indices), indices[-1], leaf_hash(entry or b""))
+        head = _copied(self._get(b"meta", b"governance_head"))
+        if found != head:
+            raise CorruptionError(
+                f"the list of {len(indices)} governance entries is not the one of {_governance_count(head)} "
+                "that was committed: restore the store from a backup"
+            )
+        return indices
 
     def _get(self, table: bytes, key: bytes) -> memoryview | None:
         try:
@@ -292,6 +317,18 @@ def _committed_size(stored: bytes | memoryview | None, committed: bytes | memory
             "the store holds a committed checkpoint without its size: restore it from a backup"
         )
     return 0 if stored is None else _number(stored)
+
+
+def _governance_count(head: bytes | None) -> int:
+    if head is None:
+        return 0
+    if len(head) != _GOVERNANCE_HEAD.size:
+        raise CorruptionError(
+            f"the stored governance head has {len(head)} bytes, not {_GOVERNANCE_HEAD.size}: "
+            "restore the store from a backup"
+        )
+    count: int = _GOVERNANCE_HEAD.unpack(head)[0]
+    return count
 
 
 def _number(stored: bytes | memoryview) -> int:
