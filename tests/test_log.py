@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import pytest
 from _support.alliance import ORIGIN, Alliance, key, log_signer
 
-from tlog.checkpoint import Checkpoint
-from tlog.envelope import sign_entry
+from tlog.checkpoint import Checkpoint, format_checkpoint
+from tlog.envelope import decode_entry, sign_entry
 from tlog.errors import (
     BatchRefusedError,
     ConfigError,
@@ -26,10 +27,10 @@ from tlog.governance import Governance, build_genesis, build_governance
 from tlog.integrate import TreeEdge, integrate
 from tlog.log import Log
 from tlog.merkle import EMPTY_ROOT, leaf_hash, verify_consistency, verify_inclusion
-from tlog.note import Signer, Verifier, open_note
+from tlog.note import Signer, Verifier, open_note, sign_note
 from tlog.policy import parse_policy
 from tlog.receipt import verify_receipt
-from tlog.storage.base import CommitBatch
+from tlog.storage.base import CommitBatch, Reader
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.memory import MemoryStore
 from tlog.validate import verify_entries
@@ -297,6 +298,7 @@ class Meddled(MemoryStore):
     note: bytes | None = None
     failure: Exception | None = None
     tile: bytes | None = None
+    entry: bytes | None = None
 
     def load(self) -> bytes | None:
         return super().load() if self.note is None else self.note
@@ -309,18 +311,21 @@ class Meddled(MemoryStore):
     @contextmanager
     def reader(self) -> Iterator[object]:  # type: ignore[override]
         with super().reader() as reader:
-            yield Spoilt(reader, self.tile) if self.tile is not None else reader
+            yield Spoilt(reader, tile=self.tile, entry=self.entry)
 
 
 class Spoilt:
-    def __init__(self, reader: object, tile: bytes) -> None:
-        self._reader, self._tile = reader, tile
+    def __init__(self, reader: Reader, *, tile: bytes | None, entry: bytes | None) -> None:
+        self._reader, self._tile, self._entry = reader, tile, entry
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._reader, name)
 
     def read_tile(self, level: int, index: int) -> bytes:
-        return self._tile
+        return self._reader.read_tile(level, index) if self._tile is None else self._tile
+
+    def read_entry(self, leaf_index: int) -> bytes:
+        return self._reader.read_entry(leaf_index) if self._entry is None else self._entry
 
 
 def filled(alliance: Alliance) -> Meddled:
@@ -345,6 +350,81 @@ def test_nothing_is_signed_on_top_of_tiles_that_do_not_lead_to_the_checkpoint(al
     store.tile = integrate(TreeEdge.EMPTY, others)[1][0, 0]
     with pytest.raises(CorruptionError, match="do not sign"):
         Log(store, alliance.signer)
+
+
+def test_a_governance_entry_that_is_not_the_trees_leaf_is_told(alliance: Alliance) -> None:
+    store = filled(alliance)
+    # Signed by the same keys over the same words: only its bytes are not those that were committed.
+    genesis = alliance.governance[0]
+    payload = decode_entry(genesis).payload
+    store.entry = sign_entry(payload, alliance.governance_keys)
+    with pytest.raises(CorruptionError, match=r"governance entry 0 is not the leaf .* do not sign"):
+        Log(store, alliance.signer)
+    store.entry = None
+    Log(store, alliance.signer)
+
+
+@pytest.mark.parametrize("entry", [b"no entry at all", Alliance().entry(1, origin="other.example/log")])
+def test_a_committed_governance_entry_that_would_be_refused_is_corruption(
+    alliance: Alliance, entry: bytes
+) -> None:
+    store = MemoryStore(alliance.origin, alliance.signer.vkey)
+    edge, tiles = integrate(TreeEdge.EMPTY, [leaf_hash(entry)])
+    checkpoint = Checkpoint(alliance.origin, edge.tree_size, edge.root_hash)
+    batch = CommitBatch(
+        start=0,
+        entries=[entry],
+        identities=[bytes(32)],
+        business_keys=[()],
+        governance_indices=[0],
+        tiles=tiles,
+    )
+    note = sign_note(format_checkpoint(checkpoint), [alliance.signer])
+    store.commit(batch, expected=None, new=note, publish=True)
+    with pytest.raises(CorruptionError, match=r"governance entry 0 is none.* do not sign"):
+        Log(store, alliance.signer)
+
+
+def change_governance_row(path: Path, change: str, index: int) -> None:
+    """Delete or put the row of an index behind the log's back."""
+    with lmdb.open(str(path), max_dbs=6, lib_version=0) as environment:
+        table = environment.open_db(b"governance", create=False)
+        with environment.begin(write=True) as transaction:
+            row = index.to_bytes(8, "big")
+            if change == "delete":
+                assert transaction.delete(row, db=table)
+            else:
+                assert transaction.put(row, b"", db=table)
+
+
+def test_a_lost_governance_row_does_not_roll_the_membership_back(alliance: Alliance, tmp_path: Path) -> None:
+    with Log.create(tmp_path / "store", alliance.signer) as log:
+        log.append([*alliance.governance, alliance.entry(1)])
+        revocation = alliance.add_member("exporter", ["exporter"], revoked=True)
+        (last,) = log.append([revocation]).leaf_indices
+    change_governance_row(tmp_path / "store", "delete", last)
+    for _ in range(2):  # the first time lets go of the store, or the second would find it in use
+        with pytest.raises(CorruptionError, match="restore"):
+            Log.open(tmp_path / "store", alliance.signer)
+    change_governance_row(tmp_path / "store", "put", last)
+    with Log.open(tmp_path / "store", alliance.signer) as log:
+        assert log.registry.members["exporter"].keys[0].revoked
+
+
+def test_a_log_that_could_not_be_created_or_opened_lets_go_of_its_store(
+    alliance: Alliance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: object, *arguments: object, **options: object) -> None:
+        raise StorageError("no space left: nothing was written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LmdbStore, "commit", failing)
+        with pytest.raises(StorageError, match="no space"):
+            Log.create(tmp_path / "store", alliance.signer)
+        with pytest.raises(StorageError, match="no space"):
+            Log.open(tmp_path / "store", alliance.signer)
+    with Log.open(tmp_path / "store", alliance.signer) as log:
+        assert log.append(alliance.governance).checkpoint.tree_size == len(alliance.governance)
 
 
 @pytest.mark.parametrize("failure", [ConflictError("another writer"), RuntimeError("a bug"), OSError("EIO")])
@@ -412,7 +492,7 @@ def test_a_checkpoint_that_is_older_foreign_or_of_another_tree_is_never_publishe
     forked = other.append([alliance.governance[-1], alliance.entry(3)]).checkpoint
     with pytest.raises(StorageError, match="cannot be published"):
         log.publish(first.note)
-    with pytest.raises(OutOfRangeError):
+    with pytest.raises(StorageError, match="size 6 cannot be published: size 5 is committed"):
         log.publish(forked.note)
     with pytest.raises(SignatureError):
         log.publish(second.note.replace(b"\n5\n", b"\n4\n"))

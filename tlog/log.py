@@ -74,9 +74,9 @@ class Log:
         """Take over a store that is bound to this signer, and recover its state.
 
         Without `publish_at_commit` a checkpoint is shown to nobody until `publish` was given it: that is for
-        a log whose witnesses have to cosign first. The log owns the store from here on, and closes it.
-        Raises CorruptionError when the stored tree does not lead to the stored checkpoint, ConfigError when
-        the log's governance does not know this key.
+        a log whose witnesses have to cosign first. The log owns the store from here on, and closes it; when
+        this raises, it is still the caller's. Raises CorruptionError when the stored tree or its governance
+        does not lead to the stored checkpoint, ConfigError when the log's governance does not know this key.
         """
         self._store = store
         self._signer = signer
@@ -96,7 +96,7 @@ class Log:
 
         The log's origin is the signer's name. Raises StorageError when the directory cannot be used.
         """
-        return cls(LmdbStore.create(Path(path), origin=signer.name, log_vkey=signer.vkey), signer)
+        return cls._take_over(LmdbStore.create(Path(path), origin=signer.name, log_vkey=signer.vkey), signer)
 
     @classmethod
     def open(cls, path: Path | str, signer: Signer) -> Self:
@@ -105,7 +105,16 @@ class Log:
         Raises ConfigError for another key or origin, StoreInUseError when another process writes to it,
         CorruptionError when it does not check out, StorageError when it cannot be read.
         """
-        return cls(LmdbStore.open(Path(path), origin=signer.name, log_vkey=signer.vkey), signer)
+        return cls._take_over(LmdbStore.open(Path(path), origin=signer.name, log_vkey=signer.vkey), signer)
+
+    @classmethod
+    def _take_over(cls, store: LmdbStore, signer: Signer) -> Self:
+        """Make a log of a store that was opened for it, or close the store and with it release its lock."""
+        try:
+            return cls(store, signer)
+        except BaseException:
+            store.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -285,6 +294,11 @@ class Log:
     def _require_own_tree(view: LogView, signed: SignedCheckpoint) -> None:
         """Check that a checkpoint is of this store's tree, and not older than the published one."""
         checkpoint, published = signed.checkpoint, view.published()
+        if signed.tree_size > view.tree_size:
+            raise StorageError(
+                f"a checkpoint of size {signed.tree_size} cannot be published: size {view.tree_size} is "
+                "committed"
+            )
         root_hash = view.root_hash(checkpoint.tree_size)
         if checkpoint.root_hash != root_hash or signed.tree_size < published.tree_size:
             raise StorageError(
@@ -300,7 +314,10 @@ class Log:
         checkpoint = signed.checkpoint
         with self._store.reader() as reader:
             edge = TreeEdge.load(reader.tree_size, reader.read_tile)
-            governance = [(index, reader.read_entry(index)) for index in reader.governance_indices()]
+            governance = [
+                (index, reader.read_entry(index), reader.read_node(0, index))
+                for index in reader.governance_indices()
+            ]
         if (edge.tree_size, edge.root_hash) != (checkpoint.tree_size, checkpoint.root_hash):
             raise CorruptionError(
                 f"the stored tree has {edge.tree_size} leaves and root {edge.root_hash.hex()}, but its "
@@ -308,13 +325,18 @@ class Log:
                 "restore this store, do not sign with it"
             )
         registry = Registry.EMPTY
-        for index, entry in governance:
-            verified = verify_entry(entry, self.origin)
+        for index, entry, leaf in governance:
+            if leaf_hash(entry) != leaf:
+                raise CorruptionError(
+                    f"governance entry {index} is not the leaf {leaf.hex()} of the tree: "
+                    "restore this store, do not sign"
+                )
             try:
-                registry = registry.apply(verified.event, verified.public_keys, leaf_hash(entry))
+                verified = verify_entry(entry, self.origin)
+                registry = registry.apply(verified.event, verified.public_keys, leaf)
             except RefusedError as error:
                 raise CorruptionError(
-                    f"governance entry {index} does not follow from those before it ({error}): "
+                    f"governance entry {index} is none, or does not follow from those before it ({error}): "
                     "restore this store, do not sign"
                 ) from error
         if governance and self.vkey not in registry.log_vkeys:
