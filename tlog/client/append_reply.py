@@ -27,7 +27,7 @@ class Appended:
 
     @property
     def receipt(self) -> bytes:
-        """Format the C2SP tlog-proof text, under the checkpoint of the commit, unseen by witnesses."""
+        """Format the C2SP tlog-proof text, under the checkpoint that the append was answered with."""
         return format_receipt(
             Receipt(leaf_index=self.leaf_index, proof=self.proof, checkpoint=self.checkpoint.note)
         )

@@ -120,22 +120,28 @@ class LogClient:
         """Return the newest trusted checkpoint; None before the first contact."""
         return self._keeper.state.newest
 
-    def append(self, entries: Sequence[bytes]) -> list[Appended]:
+    def append(self, entries: Sequence[bytes], *, cosigned: bool = False) -> list[Appended]:
         """Append entries, all or none, and return where each is, in the order given.
 
         Requires 1 to 1,000 entries, at most 4 MiB together. The receipts are under the checkpoint of the
-        commit: where the policy asks for witnesses, `receipts` gives the cosigned ones later. Sending the
-        same entries again is always safe. Raises BatchRefusedError, which names every bad position; then
-        nothing was appended.
+        commit: where the policy asks for witnesses, `receipts` gives the cosigned ones later. With `cosigned`
+        the call waits for a published checkpoint instead, and the receipts meet the whole policy; if it runs
+        out of time (RemoteError), the entries may be in the log all the same. Sending the same entries again
+        is always safe. Raises BatchRefusedError, which names every bad position; then nothing was appended.
         """
         _check_batch(entries)
         anchor = self._keeper.state
         reply = self._connection.call(
             self._connection.append,
-            log_pb2.AppendRequest(entries=entries, trusted_tree_size=anchor.tree_size),
+            log_pb2.AppendRequest(
+                entries=entries,
+                trusted_tree_size=anchor.tree_size,
+                wait_for=log_pb2.APPEND_STAGE_COSIGNED if cosigned else log_pb2.APPEND_STAGE_INTEGRATED,
+            ),
             entries_sent=len(entries),
         )
-        checkpoint = anchor.open_committed(reply.checkpoint)
+        open_note = anchor.open_published if cosigned else anchor.open_committed
+        checkpoint = open_note(reply.checkpoint)
         # First, as a log that was rolled back contradicts itself in more ways, and this one names it.
         anchor.accept(checkpoint, reply.consistency_proof)
         appended = verify_append_reply(entries, reply, checkpoint, anchor.tree_size)
