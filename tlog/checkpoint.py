@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from tlog.encoding import (
     MAX_SIZE,
+    check_bytes,
+    check_str,
     encode_utf8,
     format_base64,
     parse_base64,
@@ -31,7 +33,8 @@ class Checkpoint:
     """Holds what a checkpoint says: the tree of `origin` with `tree_size` leaves has this root hash.
 
     Making one that cannot be written down raises MalformedError: 0 <= tree_size < 2**63, a root hash of 32
-    bytes, a non-empty origin, non-empty extension lines, and no control characters in any of them. Whether
+    bytes, a non-empty origin, non-empty extension lines, and no control characters in any of them. A
+    list of extension lines is kept as a tuple. Whether
     size and root fit together (an empty tree's root, above all) is for the reader to judge: a checkpoint that
     lies has to stay representable, because it is evidence.
     """
@@ -45,8 +48,10 @@ class Checkpoint:
         _check_line(self.origin, "the origin")
         if type(self.tree_size) is not int or not 0 <= self.tree_size <= MAX_SIZE:
             raise MalformedError(f"the tree size has to be an int from 0 to {MAX_SIZE}")
+        check_bytes(self.root_hash, "the root hash")
         if len(self.root_hash) != ROOT_HASH_BYTES:
             raise MalformedError(f"a root hash has {ROOT_HASH_BYTES} bytes, not {len(self.root_hash)}")
+        object.__setattr__(self, "extensions", _as_tuple(self.extensions))
         for line in self.extensions:
             _check_line(line, "an extension line")
 
@@ -80,7 +85,14 @@ def format_checkpoint(checkpoint: Checkpoint) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _as_tuple(extensions: object) -> tuple[object, ...]:
+    if not isinstance(extensions, tuple | list):
+        raise MalformedError(f"extension lines are a tuple, not of type {type(extensions).__name__}")
+    return tuple(extensions)
+
+
 def _check_line(line: str, what: str) -> None:
+    check_str(line, f"{what} of the checkpoint")
     if not line:
         raise MalformedError(f"{what} of the checkpoint is empty")
     if _CONTROL_CHARACTERS.search(line):

@@ -13,6 +13,7 @@ from typing import Self
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair, randombytes
 from nacl.exceptions import CryptoError
 
+from tlog.encoding import check_bytes
 from tlog.errors import MalformedError, SignatureError
 
 PUBLIC_KEY_BYTES = 32
@@ -49,8 +50,14 @@ class PrivateKey:
 def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> None:
     """Verify one signature (RFC 8032 section 5.1.7, with libsodium's strict checks).
 
-    Raises SignatureError when it does not verify, or when a length is wrong.
+    Raises SignatureError when it does not verify, or when a length or a type is wrong.
     """
+    try:
+        check_bytes(public_key, "the public key")
+        check_bytes(message, "the signed message")
+        check_bytes(signature, "the signature")
+    except MalformedError as error:
+        raise SignatureError(str(error)) from error
     if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise SignatureError(
             f"an Ed25519 check takes a key of {PUBLIC_KEY_BYTES} and a signature of {SIGNATURE_BYTES} bytes, "

@@ -65,6 +65,21 @@ def parse_hex(text: str, what: str, *, length: int) -> bytes:
     return value
 
 
+def check_bytes(data: object, what: str) -> None:
+    """Check that a value is `bytes`: what can still change, or is text, has no one meaning.
+
+    A bytearray would pass some checks and break others, halfway. Raises MalformedError.
+    """
+    if not isinstance(data, bytes):
+        raise MalformedError(f"{what} is of type {type(data).__name__}, not bytes")
+
+
+def check_str(text: object, what: str) -> None:
+    """Check that a value is text. Raises MalformedError."""
+    if not isinstance(text, str):
+        raise MalformedError(f"{what} is of type {type(text).__name__}, not text")
+
+
 def decode_utf8(data: bytes, what: str) -> str:
     """Decode strict UTF-8. Raises MalformedError, which names the first bad byte's offset."""
     try:
@@ -84,8 +99,9 @@ def encode_utf8(text: str, what: str) -> bytes:
 def split_lines(text: str, what: str) -> list[str]:
     """Split text of which every line, the last one too, ends in U+000A; no other line end counts.
 
-    Raises MalformedError when the last line is not ended.
+    Raises MalformedError when the last line is not ended, or when it is no text.
     """
+    check_str(text, what)
     if not text.endswith("\n"):
         raise MalformedError(f"{what} does not end in a newline: it was cut off, or is not of this format")
     return text[:-1].split("\n")

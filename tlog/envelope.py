@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import msgspec
 
 from tlog.ed25519 import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, verify_signature
-from tlog.encoding import shown
+from tlog.encoding import check_bytes, shown
 from tlog.errors import MalformedError, SignatureError
 
 MAX_ENTRY_BYTES: Final = 65_535
@@ -66,6 +66,7 @@ def decode_entry(entry: bytes) -> Envelope:
 
     Raises MalformedError, which names the byte where the spelling is left.
     """
+    check_bytes(entry, "the entry")
     size = len(entry)
     if size > MAX_ENTRY_BYTES:
         raise MalformedError(
@@ -100,6 +101,7 @@ def encode_entry(payload: bytes, signatures: Sequence[tuple[bytes, bytes]]) -> b
     Requires 1 <= len(signatures) <= 16 with different keys, and a result of at most MAX_ENTRY_BYTES. Raises
     MalformedError. Does not verify.
     """
+    check_bytes(payload, "the payload")
     if not payload:
         raise MalformedError("the payload is empty: an entry needs an event")
     if not 1 <= len(signatures) <= MAX_SIGNATURES:

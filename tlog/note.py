@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from tlog.ed25519 import PUBLIC_KEY_BYTES, PrivateKey, verify_signature
-from tlog.encoding import decode_utf8, encode_utf8, format_base64, parse_base64, shown
+from tlog.encoding import check_bytes, decode_utf8, encode_utf8, format_base64, parse_base64, shown
 from tlog.errors import MalformedError, SignatureError
 from tlog.vkey import (
     ED25519_NOTE,
@@ -252,6 +252,7 @@ def parse_note(data: bytes) -> tuple[str, tuple[Signature, ...]]:
     `format_note` of the result gives the same bytes again. The text has to be ignored until a signature over
     it was verified. Raises MalformedError.
     """
+    check_bytes(data, "the note")
     if len(data) > MAX_NOTE_BYTES:
         raise MalformedError(f"the note has {len(data)} bytes; at most {MAX_NOTE_BYTES} are read")
     whole = decode_utf8(data, "the note")

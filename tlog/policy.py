@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.cosignature import CosignerVerifier, parse_cosigner_vkey
-from tlog.encoding import decode_utf8, encode_utf8, parse_decimal, shown
+from tlog.encoding import check_bytes, decode_utf8, encode_utf8, parse_decimal, shown
 from tlog.errors import MalformedError, PolicyError, SignatureError
 from tlog.note import Note, Verifier, open_note, parse_note
 from tlog.vkey import (
@@ -116,6 +116,7 @@ def parse_policy(data: bytes) -> Policy:
 
     Only the newline at the very end may be missing. Raises MalformedError, which names the line.
     """
+    check_bytes(data, "the policy")
     if len(data) > MAX_POLICY_BYTES:
         raise MalformedError(f"the policy has {len(data)} bytes; at most {MAX_POLICY_BYTES} are read")
     definitions = _Definitions()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.encoding import (
     MAX_SIZE,
+    check_bytes,
     decode_utf8,
     format_base64,
     parse_base64,
@@ -19,6 +20,7 @@ from tlog.encoding import (
 )
 from tlog.errors import MalformedError
 from tlog.merkle import HASH_BYTES, leaf_hash, verify_inclusion
+from tlog.merkle.arguments import check_hashes
 from tlog.note import MAX_NOTE_BYTES, parse_note
 from tlog.policy import Policy, open_checkpoint
 
@@ -47,10 +49,12 @@ class Receipt:
     def __post_init__(self) -> None:
         if type(self.leaf_index) is not int or not 0 <= self.leaf_index <= MAX_SIZE:
             raise MalformedError(f"the leaf index has to be an int from 0 to {MAX_SIZE}")
+        check_hashes(self.proof, "the proof", MalformedError)
         if len(self.proof) > MAX_PROOF_HASHES:
             raise MalformedError(f"the proof has {len(self.proof)} hashes; none has over {MAX_PROOF_HASHES}")
-        if any(len(node) != HASH_BYTES for node in self.proof):
-            raise MalformedError(f"a hash of the proof does not have {HASH_BYTES} bytes")
+        object.__setattr__(self, "proof", tuple(self.proof))
+        if self.extra is not None:
+            check_bytes(self.extra, "the extra data")
         if self.extra == b"":
             raise MalformedError("the extra data is empty; without extra data the line is left out")
         text, _ = parse_note(self.checkpoint)
@@ -65,6 +69,7 @@ def verify_receipt(entry: bytes, receipt: bytes, policy: Policy) -> Checkpoint:
 
     Raises MalformedError, SignatureError, PolicyError, or ProofError when the entry is not at this index.
     """
+    check_bytes(entry, "the entry")
     parsed = parse_receipt(receipt)
     checkpoint = open_checkpoint(parsed.checkpoint, policy)
     verify_inclusion(
@@ -75,6 +80,7 @@ def verify_receipt(entry: bytes, receipt: bytes, policy: Policy) -> Checkpoint:
 
 def parse_receipt(data: bytes) -> Receipt:
     """Parse a `c2sp.org/tlog-proof@v1` text in its one spelling, verifying nothing. Raises MalformedError."""
+    check_bytes(data, "the receipt")
     if len(data) > MAX_RECEIPT_BYTES:
         raise MalformedError(f"the receipt has {len(data)} bytes; at most {MAX_RECEIPT_BYTES} are read")
     # The checkpoint's own signatures follow an empty line as well; the receipt's lines end at the FIRST one.

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from tlog.encoding import decode_utf8, encode_utf8, shown
+from tlog.encoding import check_bytes, decode_utf8, encode_utf8, shown
 from tlog.errors import MalformedError
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -44,6 +44,7 @@ def parse_json(data: bytes, what: str) -> JsonValue:
     that comes twice in one object, NaN, Infinity, a number too large for a double, an integer outside
     [-2**63, 2**64), a lone surrogate, more than MAX_DEPTH levels (found before anything recurses).
     """
+    check_bytes(data, what)
     # Before anything recurses. Brackets inside strings only make this count too high.
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(decode_utf8(data, what), what)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tlog.encoding import MAX_SIZE, shown
+from tlog.encoding import MAX_SIZE, check_bytes, shown
 from tlog.errors import MalformedError, OutOfRangeError
 from tlog.merkle import HASH_BYTES
 
@@ -143,6 +143,7 @@ def decode_hash_tile(data: bytes, width: int) -> list[bytes]:
 
     Raises MalformedError when the length is not exactly 32 bytes a hash.
     """
+    check_bytes(data, "the tile")
     _check_int(width, "the width of a tile", 1, TILE_WIDTH)
     if len(data) != width * HASH_BYTES:
         raise MalformedError(
@@ -175,6 +176,7 @@ def decode_entry_bundle(data: bytes, width: int | None = None) -> list[bytes]:
     A bundle cut off between two entries is a shorter bundle: only the width, or the tree, can tell. Raises
     MalformedError for more than 256 entries, and for anything after the last whole one.
     """
+    check_bytes(data, "the entry bundle")
     entries: list[bytes] = []
     at = 0
     while at < len(data):

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from tlog.encoding import encode_utf8, shown
+from tlog.encoding import check_bytes, encode_utf8, shown
 from tlog.envelope import MAX_ENTRY_BYTES, decode_entry, verify_signatures
 from tlog.errors import (
     BatchRefusedError,
@@ -88,6 +88,10 @@ def verify_entry(entry: bytes, origin: str) -> VerifiedEntry:
     Raises RefusedError, with one of the reasons TOO_LARGE, MALFORMED_ENVELOPE, MALFORMED_EVENT, WRONG_ORIGIN,
     BAD_SIGNATURE.
     """
+    try:
+        check_bytes(entry, "the entry")
+    except MalformedError as error:
+        raise RefusedError(RefusalReason.MALFORMED_ENVELOPE, str(error)) from error
     if len(entry) > MAX_ENTRY_BYTES:
         raise RefusedError(
             RefusalReason.TOO_LARGE,
