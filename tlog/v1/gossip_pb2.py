@@ -24,19 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14tlog/v1/gossip.proto\x12\x07tlog.v1\"k\n\x0f\x45xchangeRequest\x12\x10\n\x08\x65vidence\x18\x01 \x03(\x0c\x12\x15\n\revidence_held\x18\x02 \x03(\x0c\x12/\n\x0b\x63heckpoints\x18\x03 \x03(\x0b\x32\x1a.tlog.v1.OfferedCheckpoint\"l\n\x10\x45xchangeResponse\x12\x10\n\x08\x65vidence\x18\x01 \x03(\x0c\x12\x15\n\revidence_held\x18\x02 \x03(\x0c\x12/\n\x0b\x63heckpoints\x18\x03 \x03(\x0b\x32\x1a.tlog.v1.OfferedCheckpoint\"Z\n\x11OfferedCheckpoint\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x17\n\x0fpath_start_size\x18\x02 \x01(\x04\x12\x18\n\x10\x63onsistency_path\x18\x03 \x03(\x0c\x32P\n\rGossipService\x12?\n\x08\x45xchange\x12\x18.tlog.v1.ExchangeRequest\x1a\x19.tlog.v1.ExchangeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14tlog/v1/gossip.proto\x12\x07tlog.v1\"\xb3\x01\n\x0f\x45xchangeRequest\x12\x10\n\x08\x65vidence\x18\x01 \x03(\x0c\x12\x15\n\revidence_held\x18\x02 \x03(\x0c\x12/\n\x0b\x63heckpoints\x18\x03 \x03(\x0b\x32\x1a.tlog.v1.OfferedCheckpoint\x12#\n\x06wanted\x18\x04 \x03(\x0b\x32\x13.tlog.v1.WantedPath\x12!\n\x05paths\x18\x05 \x03(\x0b\x32\x12.tlog.v1.GivenPath\"\xb4\x01\n\x10\x45xchangeResponse\x12\x10\n\x08\x65vidence\x18\x01 \x03(\x0c\x12\x15\n\revidence_held\x18\x02 \x03(\x0c\x12/\n\x0b\x63heckpoints\x18\x03 \x03(\x0b\x32\x1a.tlog.v1.OfferedCheckpoint\x12#\n\x06wanted\x18\x04 \x03(\x0b\x32\x13.tlog.v1.WantedPath\x12!\n\x05paths\x18\x05 \x03(\x0b\x32\x12.tlog.v1.GivenPath\"Z\n\x11OfferedCheckpoint\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x17\n\x0fpath_start_size\x18\x02 \x01(\x04\x12\x18\n\x10\x63onsistency_path\x18\x03 \x03(\x0c\"B\n\nWantedPath\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\nstart_size\x18\x02 \x01(\x04\x12\x10\n\x08\x65nd_size\x18\x03 \x01(\x04\"Q\n\tGivenPath\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x12\n\nstart_size\x18\x02 \x01(\x04\x12\x10\n\x08\x65nd_size\x18\x03 \x01(\x04\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\x32P\n\rGossipService\x12?\n\x08\x45xchange\x12\x18.tlog.v1.ExchangeRequest\x1a\x19.tlog.v1.ExchangeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tlog.v1.gossip_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXCHANGEREQUEST']._serialized_start=33
-  _globals['_EXCHANGEREQUEST']._serialized_end=140
-  _globals['_EXCHANGERESPONSE']._serialized_start=142
-  _globals['_EXCHANGERESPONSE']._serialized_end=250
-  _globals['_OFFEREDCHECKPOINT']._serialized_start=252
-  _globals['_OFFEREDCHECKPOINT']._serialized_end=342
-  _globals['_GOSSIPSERVICE']._serialized_start=344
-  _globals['_GOSSIPSERVICE']._serialized_end=424
+  _globals['_EXCHANGEREQUEST']._serialized_start=34
+  _globals['_EXCHANGEREQUEST']._serialized_end=213
+  _globals['_EXCHANGERESPONSE']._serialized_start=216
+  _globals['_EXCHANGERESPONSE']._serialized_end=396
+  _globals['_OFFEREDCHECKPOINT']._serialized_start=398
+  _globals['_OFFEREDCHECKPOINT']._serialized_end=488
+  _globals['_WANTEDPATH']._serialized_start=490
+  _globals['_WANTEDPATH']._serialized_end=556
+  _globals['_GIVENPATH']._serialized_start=558
+  _globals['_GIVENPATH']._serialized_end=639
+  _globals['_GOSSIPSERVICE']._serialized_start=641
+  _globals['_GOSSIPSERVICE']._serialized_end=721
 # @@protoc_insertion_point(module_scope)

@@ -48,7 +48,7 @@ class GossipServiceServicer(object):
 
     def Exchange(self, request, context):
         """Exchanges what both sides hold (push-pull). The receiver judges the request first, so that a
-        contradiction between the two is answered with its evidence. At most 2 MiB each way.
+        contradiction between the two is answered with its evidence. At most 3 MiB each way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

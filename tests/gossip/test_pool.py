@@ -1,0 +1,447 @@
+"""The pool judges every signed checkpoint right, keeps nothing that is not signed, and forgets no lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from _support.signers import signer
+from _support.two_histories import ORIGIN, KeptHistory, TwoHistories
+
+from tlog.checkpoint import Checkpoint, format_checkpoint
+from tlog.errors import CorruptionError, StorageError
+from tlog.gossip.conviction import judge_evidence
+from tlog.gossip.judgement import Outcome
+from tlog.gossip.message import (
+    MAX_CHECKPOINT_BYTES,
+    MAX_EVIDENCE_BYTES,
+    ConsistencyPath,
+    GossipMessage,
+    OfferedCheckpoint,
+    PeerView,
+    WantedPath,
+    evidence_digest,
+)
+from tlog.gossip.pool import MAX_DOUBTS, Pool
+from tlog.gossip.state import MemoryState, NoTrees, StoredView
+from tlog.note import add_signatures, sign_note
+from tlog.policy import build_policy
+
+PATIENCE_S = 60.0
+LARGEST = 10
+
+
+class Node:
+    """A pool with its state and trees, to be crashed and started again."""
+
+    def __init__(
+        self, log: TwoHistories, size: int = 0, history: str = "main", *, trees: bool = True
+    ) -> None:
+        self.log = log
+        self.state = MemoryState()
+        self.trees = KeptHistory(log, history, size) if trees else NoTrees()
+        self.pool = self.start()
+        if size:
+            assert self.judge(log.offer(history, size)).outcome in (Outcome.NEW, Outcome.KNOWN)
+
+    def start(self) -> Pool:
+        self.pool = Pool(self.log.policy, self.state, self.trees, patience_s=PATIENCE_S)
+        return self.pool
+
+    def judge(self, offered: OfferedCheckpoint, now_s: float = 0.0):
+        return self.pool.judge(offered, now_s)
+
+
+@pytest.fixture
+def log() -> TwoHistories:
+    log = TwoHistories(20)
+    log.fork("other", 5, 20)
+    return log
+
+
+# Every pair of sizes and every place of the fork: a kept tree settles what is smaller, a path what is larger.
+
+
+@pytest.mark.parametrize("fork", range(LARGEST))
+def test_a_node_with_the_tree_convicts_every_contradiction_and_nothing_else(fork: int) -> None:
+    log = TwoHistories(LARGEST)
+    log.fork("other", fork, LARGEST)
+    for held_size in range(1, LARGEST + 1):
+        for size in range(LARGEST + 1):
+            node = Node(log, held_size)
+            start = held_size if size > held_size else 0
+            judgement = node.judge(log.offer("other", size, start))
+            # Two histories agree up to the fork; a checkpoint at or below it is of both.
+            if min(size, held_size) <= fork:
+                expected = (
+                    Outcome.NEW if size > held_size else Outcome.KNOWN if size == held_size else Outcome.STALE
+                )
+                assert judgement.outcome is expected, (held_size, size)
+                assert not node.pool.convictions.evidence
+            else:
+                assert judgement.outcome is Outcome.SPLIT_VIEW, (held_size, size)
+                assert judge_evidence(judgement.evidence, log.policy).convicted == {log.signer.vkey}
+                assert node.pool.convictions.is_refused(ORIGIN)
+
+
+@pytest.mark.parametrize("fork", range(1, LARGEST, 3))
+def test_a_node_without_the_tree_convicts_equal_sizes_and_doubts_the_others(fork: int) -> None:
+    log = TwoHistories(LARGEST)
+    log.fork("other", fork, LARGEST)
+    for held_size in range(1, LARGEST + 1):
+        for size in range(1, LARGEST + 1):
+            outcome = Node(log, held_size, trees=False).judge(log.offer("other", size)).outcome
+            if size == held_size:
+                assert outcome is (Outcome.KNOWN if size <= fork else Outcome.SPLIT_VIEW)
+            else:
+                assert outcome is Outcome.UNSETTLED
+
+
+def test_the_larger_of_two_nodes_convicts_without_being_told_any_path(log: TwoHistories) -> None:
+    smaller, larger = Node(log, 8, "other"), Node(log, 12)
+    message = smaller.pool.message_for(PeerView())
+    assert all(not offered.path for offered in message.checkpoints)
+    received = larger.pool.receive(message, 0.0)
+    assert [one.outcome for one in received.judgements] == [Outcome.SPLIT_VIEW]
+    answer = larger.pool.message_for(received.view)
+    taken = smaller.pool.receive(answer, 0.0)
+    assert [one.outcome for one in taken.judgements] == [Outcome.CONVICTED]
+    assert smaller.pool.convictions.evidence == larger.pool.convictions.evidence
+
+
+def test_the_anchor_judges_where_the_newest_has_run_ahead_of_the_tree(log: TwoHistories) -> None:
+    node = Node(log, 10)
+    assert node.judge(log.offer("main", 16, 10)).outcome is Outcome.NEW
+    assert node.judge(log.offer("other", 9)).outcome is Outcome.SPLIT_VIEW
+
+
+def test_what_lies_between_tree_and_newest_waits_for_the_tree_to_grow(log: TwoHistories) -> None:
+    node = Node(log, 10)
+    assert node.judge(log.offer("main", 16, 10)).outcome is Outcome.NEW
+    assert node.judge(log.offer("main", 13)).outcome is Outcome.UNSETTLED
+    node.trees.size = 16
+    assert [one.outcome for one in node.pool.recheck(ORIGIN, 1.0)] == [Outcome.STALE]
+    assert node.pool.wanted() == ()
+
+
+# What nobody can prove.
+
+
+def test_what_nobody_proves_in_time_is_an_alarm_that_convicts_nobody(log: TwoHistories) -> None:
+    node = Node(log, 8, trees=False)
+    assert node.judge(log.offer("other", 12), 10.0).outcome is Outcome.UNSETTLED
+    assert node.pool.wanted() == (WantedPath(origin=ORIGIN, start_size=8, end_size=12),)
+    assert node.pool.trusted(ORIGIN) is not None
+    assert node.pool.overdue(10.0 + PATIENCE_S - 0.1) == []
+    (alarm,) = node.pool.overdue(10.0 + PATIENCE_S)
+    assert alarm.outcome is Outcome.UNPROVEN
+    assert alarm.checkpoints == (log.note("main", 8), log.note("other", 12))
+    assert node.pool.overdue(1e9) == []
+    assert node.pool.trusted(ORIGIN) is None
+    assert node.pool.newest(ORIGIN).note == log.note("main", 8)
+    assert not node.pool.convictions.evidence
+    assert not node.pool.convictions.is_refused(ORIGIN)
+
+
+def test_an_alarm_outlives_a_restart_and_ends_with_the_path(log: TwoHistories) -> None:
+    node = Node(log, 8, trees=False)
+    node.judge(log.offer("main", 12))
+    node.pool.overdue(PATIENCE_S)
+    node.start()
+    assert [held.tree_size for held in node.pool.unproven(ORIGIN)] == [12]
+    assert node.pool.trusted(ORIGIN) is None
+    (judgement,) = node.pool.settle(ORIGIN, log.path("main", 8, 12), 100.0)
+    assert judgement.outcome is Outcome.CLEARED
+    assert node.pool.trusted(ORIGIN).tree_size == 12
+    assert node.start().trusted(ORIGIN).tree_size == 12
+
+
+def test_an_alarm_becomes_evidence_when_somebody_gives_the_path(log: TwoHistories) -> None:
+    node = Node(log, 8, trees=False)
+    node.judge(log.offer("other", 12))
+    node.pool.overdue(PATIENCE_S)
+    (judgement,) = node.pool.settle(ORIGIN, log.path("other", 8, 12), 100.0)
+    assert judgement.outcome is Outcome.SPLIT_VIEW
+    assert node.pool.convictions.is_refused(ORIGIN)
+
+
+def test_both_views_of_an_alarm_are_offered_to_peers_who_can_convict(log: TwoHistories) -> None:
+    alarmed, other = Node(log, 8, trees=False), Node(log, 16)
+    alarmed.judge(log.offer("other", 12))
+    alarmed.pool.overdue(PATIENCE_S)
+    received = other.pool.receive(alarmed.pool.message_for(PeerView()), 0.0)
+    assert [one.outcome for one in received.judgements] == [Outcome.STALE, Outcome.SPLIT_VIEW]
+
+
+def test_two_doubts_of_one_size_convict_without_any_path(log: TwoHistories) -> None:
+    node = Node(log, 8, trees=False)
+    assert node.judge(log.offer("main", 12)).outcome is Outcome.UNSETTLED
+    assert node.judge(log.offer("other", 12)).outcome is Outcome.SPLIT_VIEW
+
+
+@pytest.mark.parametrize("spoil", range(6))
+def test_a_false_path_proves_nothing_and_convicts_nobody(log: TwoHistories, spoil: int) -> None:
+    good = log.offer("main", 16, 11)
+    hashes = list(good.path)
+    bad = [
+        [bytes(32), *hashes[1:]],
+        hashes[:-1],
+        [*hashes, bytes(32)],
+        [*hashes[:-1], bytes(32)],
+        [b"short", *hashes[1:]],
+        [],
+    ][spoil]
+    node = Node(log, 11)
+    assert node.judge(replace(good, path=tuple(bad))).outcome is Outcome.UNSETTLED
+    assert not node.pool.convictions.evidence
+    assert node.judge(good).outcome is Outcome.NEW
+    assert node.pool.wanted() == ()
+
+
+def test_a_damaged_tree_convicts_nobody(log: TwoHistories) -> None:
+    class Damaged(KeptHistory):
+        def path(self, origin: str, start_size: int, end_size: int) -> ConsistencyPath | None:
+            path = super().path(origin, start_size, end_size)
+            assert path is not None
+            return replace(path, hashes=(bytes(32), *path.hashes[1:]))
+
+    node = Node(log, 12)
+    node.trees = Damaged(log, "main", 12)
+    node.start()
+    assert node.judge(log.offer("main", 7)).outcome is Outcome.UNSETTLED
+    assert not node.pool.convictions.evidence
+
+
+# What is not the log's word.
+
+
+def unsigned(log: TwoHistories) -> bytes:
+    return sign_note(log.note("main", 12).decode().rpartition("\n\n")[0] + "\n", [signer("someone.else", 9)])
+
+
+def unknown_origin(log: TwoHistories) -> bytes:
+    return TwoHistories(12, signer=signer("log.example/other", 3)).note("main", 12)
+
+
+def wrong_signature(log: TwoHistories) -> bytes:
+    one, two = log.note("main", 12), log.note("other", 12)
+    return two.rpartition(b"\n\n")[0] + b"\n\n" + one.rpartition(b"\n\n")[2]
+
+
+def other_key_same_name(log: TwoHistories) -> bytes:
+    return TwoHistories(12, signer=signer(ORIGIN, 77)).note("main", 12)
+
+
+def false_cosignature(log: TwoHistories) -> bytes:
+    note, text = log.note("main", 12), log.note("other", 12).decode().rpartition("\n\n")[0] + "\n"
+    return add_signatures(note, [log.witness.cosign(text, 1_700_000_000)])
+
+
+@pytest.mark.parametrize(
+    ("forge", "outcome"),
+    [
+        (unsigned, Outcome.IGNORED),
+        (unknown_origin, Outcome.IGNORED),
+        (other_key_same_name, Outcome.IGNORED),
+        (wrong_signature, Outcome.FORGED),
+        (false_cosignature, Outcome.FORGED),
+        (lambda log: log.note("main", 12)[:-1], Outcome.MALFORMED),
+        (lambda log: b"", Outcome.MALFORMED),
+        (lambda log: b"\xff" * 100, Outcome.MALFORMED),
+        (lambda log: log.note("main", 12) + b"x" * MAX_CHECKPOINT_BYTES, Outcome.MALFORMED),
+    ],
+)
+def test_what_the_log_did_not_sign_is_dropped_before_anything_is_kept(
+    log: TwoHistories, forge, outcome
+) -> None:
+    node = Node(log, 8)
+    before = (node.state.load(ORIGIN), node.pool.message_for(PeerView()))
+    assert node.judge(OfferedCheckpoint(note=forge(log))).outcome is outcome
+    assert (node.state.load(ORIGIN), node.pool.message_for(PeerView())) == before
+    assert node.pool.wanted() == ()
+
+
+def test_nothing_of_a_message_is_read_after_an_offence(log: TwoHistories) -> None:
+    node = Node(log, 8)
+    message = GossipMessage(
+        checkpoints=(OfferedCheckpoint(note=wrong_signature(log)), log.offer("main", 12, 8))
+    )
+    received = node.pool.receive(message, 0.0)
+    assert received.is_offensive
+    assert len(received.judgements) == 1
+    assert node.pool.newest(ORIGIN).tree_size == 8
+
+
+def test_lines_that_no_known_key_signed_are_neither_kept_nor_passed_on(log: TwoHistories) -> None:
+    text = log.note("main", 12).decode().rpartition("\n\n")[0] + "\n"
+    stranger = sign_note(text, [signer("someone.else", 9)]).decode().splitlines()[-1]
+    node = Node(log, 8)
+    note = log.note("main", 12) + stranger.encode() + b"\n"
+    offered = replace(log.offer("main", 12, 8), note=note)
+    assert node.judge(offered).outcome is Outcome.NEW
+    assert node.pool.newest(ORIGIN).note == log.note("main", 12)
+
+
+def test_cosignatures_are_gathered_because_they_name_witnesses(log: TwoHistories) -> None:
+    node = Node(log, 8)
+    assert node.judge(OfferedCheckpoint(note=log.note("main", 8, cosigned=True))).outcome is Outcome.KNOWN
+    assert node.pool.newest(ORIGIN).note == log.note("main", 8, cosigned=True)
+    judgement = node.judge(OfferedCheckpoint(note=log.note("other", 8, cosigned=True)))
+    assert judge_evidence(judgement.evidence, log.policy).convicted == {log.signer.vkey, log.witness.vkey}
+
+
+def test_an_empty_tree_with_a_root_is_a_lie_by_itself(log: TwoHistories) -> None:
+    text = format_checkpoint(Checkpoint(ORIGIN, 0, bytes(32)))
+    node = Node(log, trees=False)
+    judgement = node.judge(OfferedCheckpoint(note=sign_note(text, [log.signer])))
+    assert judgement.outcome is Outcome.SPLIT_VIEW
+    assert node.pool.convictions.is_refused(ORIGIN)
+
+
+# Evidence.
+
+
+def convicted_node(log: TwoHistories) -> Node:
+    node = Node(log, 12)
+    assert node.judge(log.offer("other", 9)).outcome is Outcome.SPLIT_VIEW
+    return node
+
+
+def test_a_convicted_log_is_refused_also_after_a_restart(log: TwoHistories) -> None:
+    node = convicted_node(log)
+    for _ in range(2):
+        assert node.pool.convictions.is_refused(ORIGIN)
+        assert node.pool.trusted(ORIGIN) is None
+        assert node.judge(log.offer("main", 16, 12)).outcome is Outcome.REFUSED
+        assert node.judge(log.offer("main", 12)).outcome is Outcome.REFUSED
+        message = node.pool.message_for(PeerView())
+        assert (len(message.evidence), message.checkpoints) == (1, ())
+        node.start()
+
+
+def test_evidence_is_durable_before_it_counts(log: TwoHistories) -> None:
+    class Full(MemoryState):
+        def keep_evidence(self, evidence: bytes) -> None:
+            raise StorageError("the disk is full")
+
+    node = Node(log, 12)
+    node.state = Full()
+    node.start()
+    with pytest.raises(StorageError):
+        node.judge(log.offer("other", 9))
+    assert not node.pool.convictions.evidence
+    assert not node.pool.convictions.is_refused(ORIGIN)
+
+
+def test_evidence_convicts_wherever_it_comes_from_and_is_kept_once(log: TwoHistories) -> None:
+    (evidence,) = convicted_node(log).pool.convictions.evidence
+    fresh = Node(log, trees=False)
+    assert fresh.pool.convictions.take(evidence).outcome is Outcome.CONVICTED
+    assert fresh.pool.convictions.take(evidence).outcome is Outcome.KNOWN
+    assert fresh.start().convictions.evidence == (evidence,)
+
+
+def test_evidence_that_convicts_nobody_new_is_not_kept(log: TwoHistories) -> None:
+    node = convicted_node(log)
+    second = Node(log, 12)
+    second.judge(log.offer("other", 10))
+    (evidence,) = second.pool.convictions.evidence
+    assert node.pool.convictions.take(evidence).outcome is Outcome.IGNORED
+    assert len(node.pool.convictions.evidence) == 1
+
+
+@pytest.mark.parametrize("evidence", [b"", b"no evidence", b"x" * (MAX_EVIDENCE_BYTES + 1)])
+def test_what_is_no_evidence_is_an_offence(log: TwoHistories, evidence: bytes) -> None:
+    node = Node(log, 12)
+    assert node.pool.convictions.take(evidence).outcome is Outcome.MALFORMED
+    assert node.state.evidence() == []
+
+
+def test_evidence_about_logs_of_others_is_not_kept(log: TwoHistories) -> None:
+    (evidence,) = convicted_node(log).pool.convictions.evidence
+    stranger = Pool(build_policy([signer("log.example/x", 5).vkey]), MemoryState(), NoTrees())
+    assert stranger.convictions.take(evidence).outcome is Outcome.IGNORED
+    assert stranger.convictions.evidence == ()
+
+
+def test_a_peer_hears_the_evidence_it_lacks_and_no_other(log: TwoHistories) -> None:
+    node = convicted_node(log)
+    (evidence,) = node.pool.convictions.evidence
+    known = PeerView(evidence=frozenset({evidence_digest(evidence)}))
+    assert node.pool.message_for(PeerView()).evidence == (evidence,)
+    assert node.pool.message_for(known).evidence == ()
+    assert node.pool.message_for(known).evidence_held == (evidence_digest(evidence),)
+
+
+# What is sent, and how much is kept.
+
+
+def test_a_peer_that_is_behind_gets_the_path_from_where_it_is(log: TwoHistories) -> None:
+    ahead, behind = Node(log, 16), Node(log, 11)
+    view = ahead.pool.receive(behind.pool.message_for(PeerView()), 0.0).view
+    message = ahead.pool.message_for(view)
+    received = behind.pool.receive(message, 0.0)
+    assert [one.outcome for one in received.judgements] == [Outcome.NEW]
+    assert behind.pool.newest(ORIGIN).tree_size == 16
+
+
+def test_doubts_are_bounded_and_the_alarmed_ones_stay() -> None:
+    log = TwoHistories(60)
+    node = Node(log, 8, trees=False)
+    node.judge(log.offer("main", 10), 0.0)
+    node.pool.overdue(PATIENCE_S)
+    for size in range(11, 60):
+        node.judge(log.offer("main", size), PATIENCE_S)
+    assert len(node.pool.wanted()) == MAX_DOUBTS
+    assert WantedPath(origin=ORIGIN, start_size=8, end_size=10) in node.pool.wanted()
+    node.pool.overdue(1e6)
+    judgement = node.judge(log.offer("main", 60), 1e6)
+    assert judgement.outcome is Outcome.UNPROVEN
+    assert len(node.pool.unproven(ORIGIN)) == MAX_DOUBTS
+
+
+def test_state_that_does_not_verify_any_more_is_not_believed(log: TwoHistories) -> None:
+    state = MemoryState()
+    state.save(ORIGIN, StoredView(newest=wrong_signature(log)))
+    with pytest.raises(CorruptionError):
+        Pool(log.policy, state, NoTrees())
+
+
+def test_first_contact_is_believed_and_remembered(log: TwoHistories) -> None:
+    node = Node(log, trees=False)
+    assert node.judge(log.offer("main", 7)).outcome is Outcome.NEW
+    assert node.start().newest(ORIGIN).tree_size == 7
+
+
+def test_evidence_that_nobody_needs_is_named_so_that_it_is_not_sent_again(log: TwoHistories) -> None:
+    node, second = convicted_node(log), Node(log, 12)
+    second.judge(log.offer("other", 10))
+    node.pool.convictions.take(second.pool.convictions.evidence[0])
+    view = second.pool.receive(node.pool.message_for(PeerView()), 0.0).view
+    assert second.pool.message_for(view).evidence == ()
+
+
+# Paths between nodes.
+
+
+def test_a_peer_with_the_tree_gives_the_path_that_somebody_wants(log: TwoHistories) -> None:
+    node, helper = Node(log, 8, trees=False), Node(log, 16)
+    node.judge(log.offer("main", 12))
+    asking = node.pool.message_for(PeerView())
+    assert asking.wanted == (WantedPath(origin=ORIGIN, start_size=8, end_size=12),)
+    view = helper.pool.receive(asking, 0.0).view
+    received = node.pool.receive(helper.pool.message_for(view), 0.0)
+    assert Outcome.NEW in [one.outcome for one in received.judgements]
+    assert WantedPath(origin=ORIGIN, start_size=8, end_size=12) not in node.pool.wanted()
+    assert node.pool.newest(ORIGIN).tree_size >= 12
+
+
+def test_a_path_that_the_log_was_asked_for_and_left_out_is_an_alarm_at_once(log: TwoHistories) -> None:
+    node = Node(log, 8, trees=False)
+    node.judge(log.offer("main", 12))
+    elsewhere = WantedPath(origin=ORIGIN, start_size=7, end_size=12)
+    assert node.pool.deny(elsewhere) == []
+    (alarm,) = node.pool.deny(node.pool.wanted()[0])
+    assert alarm.outcome is Outcome.UNPROVEN
+    assert node.pool.deny(node.pool.wanted()[0]) == []
+    assert node.pool.trusted(ORIGIN) is None

@@ -1,0 +1,96 @@
+"""The evidence that a node holds: taken from peers or made here, durable first, and never forgotten. Pure.
+
+A piece is kept when it convicts a key that was not convicted before. So there are never more pieces than a
+policy has keys, however many contradictions a lying log signs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from tlog.errors import MalformedError, PolicyError, VerificationError
+from tlog.gossip.conviction import Conviction, judge_evidence
+from tlog.gossip.held import HeldCheckpoint
+from tlog.gossip.judgement import Judgement, Outcome
+from tlog.gossip.message import MAX_EVIDENCE_BYTES, MAX_EVIDENCE_HELD, evidence_digest
+from tlog.gossip.state import GossipState, verify_stored
+from tlog.policy import Policy
+
+MAX_NEEDLESS = MAX_EVIDENCE_HELD // 2
+"""Pieces that were verified and not needed, by digest, that peers are told not to send again."""
+
+
+class Convictions:
+    """Holds convictions by the digest of their evidence, in the order in which they came."""
+
+    def __init__(self, policy: Policy, state: GossipState) -> None:
+        """Take up what `state` remembers. Raises CorruptionError when that does not verify any more."""
+        self._policy = policy
+        self._state = state
+        self._by_digest: dict[bytes, Conviction] = {}
+        self._convicted: frozenset[str] = frozenset()
+        self._needless: OrderedDict[bytes, None] = OrderedDict()
+        for evidence in state.evidence():
+            self._remember(verify_stored(evidence, policy, judge_evidence))
+
+    @property
+    def evidence(self) -> tuple[bytes, ...]:
+        """Return all evidence that is held."""
+        return tuple(conviction.evidence for conviction in self._by_digest.values())
+
+    @property
+    def convicted(self) -> frozenset[str]:
+        """Return the vkeys of all keys that are convicted, of logs and of witnesses."""
+        return self._convicted
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """Return the digests of the evidence that is held, and then of what need not be sent here."""
+        return (*self._by_digest, *self._needless)[:MAX_EVIDENCE_HELD]
+
+    def is_refused(self, origin: str) -> bool:
+        """Whether a key of this log is convicted: it is refused for ever, also after a restart."""
+        if not self._convicted:
+            return False
+        keys = {log.verifier.vkey for log in self._policy.logs if log.origin == origin}
+        return not self._convicted.isdisjoint(keys)
+
+    def take(self, evidence: bytes) -> Judgement:
+        """Judge a piece of evidence; what convicts somebody anew is kept. Raises StorageError."""
+        digest = evidence_digest(evidence)
+        if digest in self._by_digest or digest in self._needless:
+            return Judgement(outcome=Outcome.KNOWN)
+        if len(evidence) > MAX_EVIDENCE_BYTES:
+            return Judgement(outcome=Outcome.MALFORMED, reason=f"evidence of {len(evidence)} bytes")
+        try:
+            conviction = judge_evidence(evidence, self._policy)
+        except MalformedError as error:
+            return Judgement(outcome=Outcome.MALFORMED, reason=str(error))
+        except PolicyError as error:
+            return Judgement(outcome=Outcome.IGNORED, reason=str(error))
+        except VerificationError as error:
+            return Judgement(outcome=Outcome.FORGED, reason=str(error))
+        if conviction.convicted <= self._convicted:
+            self._needless[digest] = None
+            if len(self._needless) > MAX_NEEDLESS:
+                self._needless.popitem(last=False)
+            return Judgement(
+                outcome=Outcome.IGNORED, reason="it convicts nobody who was not convicted before"
+            )
+        return self.keep(conviction, Outcome.CONVICTED)
+
+    def keep(self, conviction: Conviction, outcome: Outcome, held: HeldCheckpoint | None = None) -> Judgement:
+        """Make evidence durable, and then rely on it. Raises StorageError, and then relies on nothing."""
+        self._state.keep_evidence(conviction.evidence)
+        self._remember(conviction)
+        return Judgement(
+            outcome=outcome,
+            origin=conviction.origin,
+            tree_size=0 if held is None else held.tree_size,
+            reason=f"{conviction.finding}; convicted: {', '.join(sorted(conviction.convicted))}",
+            evidence=conviction.evidence,
+        )
+
+    def _remember(self, conviction: Conviction) -> None:
+        self._by_digest[evidence_digest(conviction.evidence)] = conviction
+        self._convicted |= conviction.convicted
