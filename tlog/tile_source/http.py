@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import ssl
 import threading
 import zlib
 from collections.abc import Coroutine
@@ -35,6 +37,7 @@ _OK = 200
 # What zlib calls "gzip, with its header and checksum".
 _GZIP_WINDOW_BITS = 31
 _CHUNK_BYTES = 2**16
+_PLAIN = re.compile("[!-~]+")
 
 T = TypeVar("T")
 
@@ -68,6 +71,7 @@ class HttpTileSource:
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             follow_redirects=False,
+            verify=_tls_context(self._prefix),
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tiles-http", daemon=True)
@@ -158,11 +162,21 @@ def checked_prefix(url: str) -> str:
         httpx.URL(url)
     except (ValueError, httpx.InvalidURL) as error:
         raise ConfigError(f"{shown(url)} is no URL of a log: {error}") from error
-    if not usable or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
+    if not usable or parts.query or parts.fragment or not _PLAIN.fullmatch(url):
         raise ConfigError(
             f"{shown(url)} is no URL of a log: give http:// or https://, a host, and perhaps a path"
         )
     return url.rstrip("/")
+
+
+def _tls_context(prefix: str) -> ssl.SSLContext:
+    """Make the context that checks a server's certificate; where there is no TLS, one that trusts nobody.
+
+    To load the certificates of all authorities takes longer than most commands run.
+    """
+    if prefix.startswith("https:"):
+        return httpx.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _check_status(response: httpx.Response, url: str) -> None:
