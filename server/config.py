@@ -19,8 +19,15 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=2**46)]
 Seconds = Annotated[float, Meta(gt=0, le=3_600)]
-Address = Annotated[str, Meta(min_length=1, max_length=253)]
-FilePath = Annotated[str, Meta(min_length=1)]
+
+# A host name or IPv4 address, in labels that the resolver takes, or an IPv6 address with or without a zone.
+# Of anything else the resolver makes a UnicodeError, and gRPC takes a NUL for the end: of the port as well, so
+# that it listens on 443.
+_NAME = r"[0-9A-Za-z_-]{1,63}(?:\.[0-9A-Za-z_-]{1,63})*"
+_IPV6 = r"(?=[^.%]*:)[0-9A-Fa-f:]{2,39}(?:\.[0-9]{1,3}){0,3}(?:%[A-Za-z1-9][0-9A-Za-z_-]{0,14})?"
+Address = Annotated[str, Meta(max_length=253, pattern=rf"\A(?:{_NAME}|{_IPV6})\Z")]
+FilePath = Annotated[str, Meta(pattern=r"\A[^\0]+\Z")]
+FilePathOrNone = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +41,7 @@ class LogSection(_Section, frozen=True, kw_only=True):
     """Directory of the LMDB store."""
     key_path: FilePath
     """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
-    cosigner_key_path: str = ""
+    cosigner_key_path: FilePathOrNone = ""
     """File with the log's cosignature key, whose timestamp goes onto every published checkpoint; "": none."""
 
 
@@ -72,7 +79,7 @@ class TilesSection(_Section, frozen=True, kw_only=True):
 class WitnessesSection(_Section, frozen=True, kw_only=True):
     """Says who has to cosign a checkpoint before it is published; without a policy nobody."""
 
-    policy_path: str = ""
+    policy_path: FilePathOrNone = ""
     """C2SP policy file with this log, its witnesses with their URLs, and the quorum; "": no witnesses."""
     timeout_s: Seconds = 5.0
     """How long one witness may take to answer."""
@@ -118,6 +125,9 @@ def parse_config(text: str) -> Config:
         raise ConfigError(
             f"the configuration is refused: {error} (docs/operations.md lists all names)"
         ) from error
+    except (ValueError, RecursionError) as error:
+        # A number of more digits than Python converts, or tables in tables until the parser's stack ends.
+        raise ConfigError(f"the configuration is not TOML that can be read: {error}") from error
 
 
 def load_config(path: Path) -> Config:

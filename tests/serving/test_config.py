@@ -56,12 +56,74 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         (MINIMAL + "[store]\nmap_size_bytes = 4096\n", "$.store.map_size_bytes"),
         (MINIMAL + "[grpc\n", "TOML"),
         (MINIMAL + "[grpc]\nport = 1\nport = 2\n", "TOML"),
+        ("x = " + "[" * 5_000, "TOML"),
+        (MINIMAL + "x = " + "{a = " * 5_000, "TOML"),
+        (MINIMAL + "[grpc]\nport = " + "1" * 5_000, "TOML"),
+        (MINIMAL.replace('store"', 'sto\\u0000re"'), "$.log.store_path"),
+        (MINIMAL.replace("log.key", "\\u0000"), "$.log.key_path"),
+        (MINIMAL.replace("log.key", ""), "$.log.key_path"),
+        (MINIMAL + 'cosigner_key_path = "a\\u0000"\n', "$.log.cosigner_key_path"),
+        (MINIMAL + '[witnesses]\npolicy_path = "\\n\\u0000"\n', "$.witnesses.policy_path"),
     ],
 )
 def test_anything_unknown_or_out_of_range_is_refused_with_its_place(text: str, place: str) -> None:
     with pytest.raises(ConfigError, match="configuration") as caught:
         parse_config(text)
     assert place in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["grpc", "metrics", "tiles"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "a..b",
+        ".",
+        "localhost..",
+        "x" * 64,
+        "a." + "x" * 70,
+        ".".join(["x" * 50] * 6),
+        "127.0.0.1\\u0000",
+        "127.0.0.1%00",
+        "::1%00",
+        "::1%0",
+        "%",
+        "a%b",
+        "::1..1",
+        "::" + "1" * 62,
+        "::1%" + "x" * 16,
+        "local host",
+        "127.0.0.1\\n",
+        "::1\\n",
+        "[::1]",
+        "http://localhost",
+        "bücher.example",
+    ],
+)
+def test_what_is_no_address_is_refused_before_anybody_listens_there(section: str, address: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\$\.{section}\.listen_address"):
+        parse_config(f'{MINIMAL}[{section}]\nlisten_address = "{address}"\n')
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "localhost",
+        "log-1.internal_net.example",
+        "x" * 63 + ".example",
+        "::",
+        "::1",
+        "fe80::1%eth0",
+        "::1%1",
+        "::ffff:127.0.0.1",
+        "2001:db8:1234:5678:9abc:def0:1234:5678",
+    ],
+)
+def test_names_and_addresses_of_both_families_are_taken(address: str) -> None:
+    config = parse_config(f'{MINIMAL}[grpc]\nlisten_address = "{address}"\n')
+    assert config.grpc.listen_address == address
 
 
 def test_a_missing_file_and_a_binary_file_are_clear_errors(tmp_path: Path) -> None:
