@@ -10,7 +10,8 @@
     │   ├── SignatureError            a signature is missing, or does not verify
     │   ├── PolicyError               signed, but not by those whom the policy asks for
     │   ├── ConsistencyUnprovenError  nobody could show that two checkpoints agree: trust neither
-    │   └── SplitViewError            two checkpoints of one log contradict each other
+    │   ├── SplitViewError            two checkpoints of one log contradict each other
+    │   └── ConvictedError            evidence against this log is held: it is refused from then on
     ├── StorageError                the store could not do what was asked
     │   ├── NotFoundError             nothing is stored under that name
     │   ├── ConflictError             somebody else committed first
@@ -84,6 +85,10 @@ class SplitViewError(VerificationError):
     def __init__(self, message: str, *, checkpoints: tuple[bytes, ...] = ()) -> None:
         super().__init__(message)
         self.checkpoints = checkpoints
+
+
+class ConvictedError(VerificationError):
+    """Says that evidence convicts a log, and that nothing it says is believed any more."""
 
 
 class StorageError(TlogError):
