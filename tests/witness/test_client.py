@@ -91,8 +91,8 @@ async def answering_with(other: Other) -> AsyncIterator[Other]:
     other.port = server.sockets[0].getsockname()[1]
     try:
         yield other
-        await asyncio.wait_for(asyncio.gather(*other.serving), 10)
     finally:
+        await asyncio.wait_for(asyncio.gather(*other.serving), 10)
         server.close()
         await server.wait_closed()
 
