@@ -21,8 +21,8 @@ Bytes = Annotated[int, Meta(ge=1, le=2**46)]
 Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 
 # A host name or IPv4 address, in labels that the resolver takes, or an IPv6 address with or without a zone.
-# Of anything else the resolver makes a UnicodeError, and gRPC takes a NUL for the end: of the port as well, so
-# that it listens on 443.
+# Of anything else the resolver makes a UnicodeError; and gRPC takes a NUL for the end, loses the port that is
+# behind it, and listens on 443.
 _NAME = r"[0-9A-Za-z_-]{1,63}(?:\.[0-9A-Za-z_-]{1,63})*"
 _IPV6 = r"(?=[^.%]*:)[0-9A-Fa-f:]{2,39}(?:\.[0-9]{1,3}){0,3}(?:%[A-Za-z1-9][0-9A-Za-z_-]{0,14})?"
 Address = Annotated[str, Meta(max_length=253, pattern=rf"\A(?:{_NAME}|{_IPV6})\Z")]
