@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -473,9 +473,9 @@ def test_a_graceful_stop_answers_what_it_took_and_ends_watchers(tmp_path: Path) 
         assert size == GOVERNANCE_COUNT + 100 * len(taken)
 
 
-def start_refused(config: Path) -> tuple[int, str]:
+def start_refused(config: Path, *, wrapped_in: Sequence[str] = ()) -> tuple[int, str]:
     process = subprocess.run(
-        [sys.executable, "-m", "server", "--config", str(config)],
+        [*wrapped_in, sys.executable, "-m", "server", "--config", str(config)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -543,13 +543,28 @@ def _other_signer():
     return log_signer("other.example/log", "other")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only directories")
 def test_a_read_only_directory_is_a_clear_error(tmp_path: Path) -> None:
     config = make_log_directory(tmp_path, ALLIANCE)
-    (tmp_path / "store").chmod(0o500)
-    code, _ = start_refused(config)
-    (tmp_path / "store").chmod(0o700)
+    store = tmp_path / "store"
+    (store / "writer.lock").unlink()
+    store.chmod(0o500)
+    # Root writes in spite of modes, but not to what is mounted read-only.
+    code, message = start_refused(config, wrapped_in=read_only_mount(store) if os.geteuid() == 0 else ())
+    store.chmod(0o700)
     assert code == 3
+    assert f"cannot open {store / 'writer.lock'}" in message
+    assert "must be writable" in message
+
+
+def read_only_mount(directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command, for which alone a directory is then mounted read-only."""
+    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    wrapping = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(directory))
+    try:
+        subprocess.run([*wrapping, "true"], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("root writes to read-only directories, and may not mount here")
+    return wrapping
 
 
 def test_a_damaged_store_is_refused_at_the_start(tmp_path: Path) -> None:
