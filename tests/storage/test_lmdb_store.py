@@ -175,6 +175,16 @@ def test_a_store_cannot_be_made_without_a_parent_directory_or_on_a_file(tmp_path
             LmdbStore.create(path, ORIGIN, LOG_VKEY)
 
 
+def test_a_directory_that_cannot_be_looked_for_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="File name too long"):
+        LmdbStore.open(tmp_path / ("x" * 5_000), ORIGIN, LOG_VKEY)
+    with ordinary_user() as directory:
+        (directory / "closed").mkdir()
+        (directory / "closed").chmod(0)
+        with pytest.raises(StorageError, match="Permission denied"):
+            LmdbStore.open(directory / "closed" / "log", ORIGIN, LOG_VKEY)
+
+
 def test_nobody_else_may_read_the_files(path: Path, create: Make) -> None:
     create()
     assert {found.name: found.stat().st_mode & 0o777 for found in [path, *path.iterdir()]} == {

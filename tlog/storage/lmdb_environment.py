@@ -109,7 +109,11 @@ class LmdbEnvironment:
         StorageError when it is not this kind of database or cannot be read.
         """
         map_size_bytes = _checked_map_size(map_size_bytes)
-        if not path.is_dir():
+        try:
+            is_directory = path.is_dir()
+        except OSError as error:  # a parent that may not be searched, a name that is too long
+            raise StorageError(f"cannot look for the directory {path}: {error.strerror}") from error
+        if not is_directory:
             raise NotFoundError(f"{path} is not a directory: name the one that a log was created in")
         # Before the lock, so that the wrong directory is not littered with a lock file.
         check_data_file(path)
@@ -124,9 +128,8 @@ class LmdbEnvironment:
         self = cls(path, environment, lock, ReadGate())
         try:
             if lock is not None:
-                # A writer that was killed before its sync ended, or whose sync failed, left a commit that is
-                # in the page cache and perhaps not on the disk. It is read like any other, and would be shown
-                # and built upon; so it is made durable first, or the store is not opened.
+                # A writer that was killed within its sync left a commit that is in the page cache and perhaps
+                # not on the disk. It would be shown and built upon like any other: make it durable first.
                 environment.sync(True)
             # Readers that died hold on to old pages; whoever starts cleans up after them.
             environment.reader_check()
@@ -229,10 +232,7 @@ class LmdbEnvironment:
             return self._environment.begin(buffers=True)
 
     def _clear_dead_readers(self) -> int:
-        """Free the slots of readers that were killed, and return how many there were.
-
-        The pages that such a reader saw are never used again, so that every commit makes the file longer.
-        """
+        """Free the slots, and so the old pages, of readers that were killed; return how many there were."""
         try:
             return self._environment.reader_check()
         except lmdb.Error as error:
@@ -355,7 +355,7 @@ def _open(path: Path, map_size_bytes: int, *, read_only: bool, tables: int) -> l
     for attempt in range(1, _OPEN_ATTEMPTS + 1):
         try:
             return lmdb.open(
-                os.fspath(path),
+                os.fsencode(path),  # a directory's name need not be UTF-8
                 map_size=map_size_bytes,
                 readonly=read_only,
                 create=False,
