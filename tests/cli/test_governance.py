@@ -309,12 +309,24 @@ def test_rules_are_shown_in_the_form_that_set_takes(served, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"roles": 1}', '{"roles": {}, "more": 1}', '{"roles": {"x": ["tlog.genesis.v1"]}}']
+    "text",
+    [
+        "",
+        "[]",
+        '{"roles": 1}',
+        '{"roles": {}, "more": 1}',
+        '{"roles": {"x": ["tlog.genesis.v1"]}}',
+        '{"roles": {"bank": ["a"], "bank": ["b"]}}',  # which of the two is meant?
+        '{"roles": {}, "roles": {"bank": ["a"]}}',
+        '{"roles": {}, "signature_counts": {"a": 2, "a": 3}}',
+        '{"roles": {}, "checks_version": NaN}',
+    ],
 )
 def test_rules_that_cannot_be_are_a_usage_error(served, tmp_path: Path, text: str) -> None:
     (tmp_path / "rules.json").write_text(text)
     ended = served.run("rules", "set", tmp_path / "rules.json", "--sign", served.governor(1))
     assert ended.code == 2
+    assert "does not hold rules" in ended.err or "cannot be set" in ended.err
 
 
 def test_rules_are_either_a_file_or_the_catalogue(served, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from _support.signers import cosigner
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.cli.verify import check_files
 from tlog.ed25519 import PrivateKey
-from tlog.envelope import decode_entry, encode_entry
+from tlog.envelope import decode_entry, encode_entry, sign_entry
 from tlog.errors import MalformedError, VerificationError
+from tlog.event import build_event
 from tlog.log import Log
 from tlog.merkle import leaf_hash
 from tlog.note import add_signatures, sign_note
@@ -316,8 +317,35 @@ def test_a_huge_file_is_refused_before_it_is_in_memory(files: Files) -> None:
     with files.receipt().open("wb") as file:
         file.truncate(2**40)
     ended = files.verify()
-    assert ended.code == 2
+    assert ended.code == 1
     assert "longer than" in ended.err
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 65_538, 2**20, 2**20 + 2])
+def test_an_entry_that_is_too_long_fails_the_check_however_long(files: Files, size: int) -> None:
+    files.entry().write_bytes(b"x" * size)
+    assert files.verify().code == 1
+
+
+@pytest.mark.parametrize("size", [2**21 - 1, 2**21, 2**21 + 1])
+def test_a_receipt_that_is_too_long_fails_the_check_however_long(files: Files, size: int) -> None:
+    files.receipt().write_bytes(b"x" * size)
+    assert files.verify().code == 1
+
+
+def test_nothing_in_an_event_steers_the_terminal(tmp_path: Path, files: Files) -> None:
+    hostile = "trade.\u202ev1"
+    payload = build_event(
+        **dict.fromkeys(("id", "type", "subject"), hostile),
+        source="urn:a",
+        time="2025-01-01T00:00:00Z",
+        origin=ORIGIN,
+    )
+    entry = write_forged(tmp_path, sign_entry(payload, [key("exporter")]))
+    ended = files.verify(entry)
+    assert ended.code == 0
+    assert ended.out.isascii()
+    assert ended.out.count("trade.\\u202ev1") == 3
 
 
 def test_verify_loads_neither_grpc_nor_the_store(files: Files) -> None:

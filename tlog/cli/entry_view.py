@@ -62,7 +62,12 @@ def entry_cells(leaf_index: int, entry: bytes) -> tuple[str, str, str, str, str]
     return (str(leaf_index), kind, source, event_id, subject)
 
 
+def plain(text: str) -> str:
+    """Return a text as it is where it is printable ASCII, and quoted and escaped where it is not."""
+    return text if text.isascii() and text.isprintable() else shown(text)
+
+
 def printable(text: str) -> str:
     """Return a text for a table: escaped where it is not plain ASCII, and cut where it is long."""
-    plain = text if text.isascii() and text.isprintable() else shown(text)
-    return plain if len(plain) <= MAX_CELL_CHARACTERS else f"{plain[: MAX_CELL_CHARACTERS - 1]}…"
+    told = plain(text)
+    return told if len(told) <= MAX_CELL_CHARACTERS else f"{told[: MAX_CELL_CHARACTERS - 1]}…"

@@ -54,7 +54,7 @@ def read_records(paths: Sequence[Path]) -> Iterator[InputRecord]:
     for path in paths:
         if path.suffix == ENTRY_SUFFIX:
             # Far more than allowed, so that the refusal comes from where all the others do.
-            entry = read_file(path, "the entry", max_bytes=MAX_LINE_BYTES)
+            entry = read_file(path, "the entry", max_bytes=MAX_LINE_BYTES, too_long=MalformedError)
             yield InputRecord(place=str(path), entry=entry)
         elif path == STDIN:
             yield from _read_json(_stdin(), "<stdin>")

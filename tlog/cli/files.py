@@ -6,15 +6,19 @@ import os
 import re
 from pathlib import Path
 
-from tlog.errors import ConfigError, StorageError
+from tlog.errors import ConfigError, StorageError, TlogError
 
 _SAFE_BYTE = re.compile(rb"[A-Za-z0-9._-]")
 MAX_FILE_NAME_CHARACTERS = 200
 """The longest name that `safe_file_name` makes: it leaves room for endings below the usual limit of 255."""
 
 
-def read_file(path: Path, what: str, *, max_bytes: int) -> bytes:
-    """Read a whole file. Raises ConfigError when there is none or it is too long, StorageError otherwise."""
+def read_file(path: Path, what: str, *, max_bytes: int, too_long: type[TlogError] = ConfigError) -> bytes:
+    """Read a whole file.
+
+    Raises ConfigError when there is none, `too_long` when it is longer than `max_bytes`, and StorageError
+    when it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
@@ -23,7 +27,7 @@ def read_file(path: Path, what: str, *, max_bytes: int) -> bytes:
     except OSError as error:
         raise StorageError(f"{what} {path} cannot be read: {error.strerror}") from error
     if len(data) > max_bytes:
-        raise ConfigError(f"{what} {path} is longer than {max_bytes} bytes, so it is something else")
+        raise too_long(f"{what} {path} is longer than {max_bytes} bytes, so it is something else")
     return data
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tlog.cli.entry_view import plain
 from tlog.cli.files import read_file, write_file
 from tlog.cli.governance_entry import (
     append_governance,
@@ -142,7 +143,11 @@ def _read(paths: Sequence[Path]) -> tuple[bytes, list[bytes]]:
 def _what_it_says(event: Event) -> dict[str, str | int | None]:
     """Show all that is signed: whoever signs has to see it."""
     data: Json = event.data
-    facts: dict[str, str | int | None] = {"type": event.type, "subject": event.subject, "time": event.time}
+    facts: dict[str, str | int | None] = {
+        "type": plain(event.type),
+        "subject": plain(event.subject),
+        "time": event.time,
+    }
     if isinstance(data, dict):
         import json
 

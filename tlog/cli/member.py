@@ -55,7 +55,7 @@ def show(
             (
                 (
                     one.id,
-                    one.name,
+                    _legible(one.name),
                     one.status.value,
                     " ".join(one.roles),
                     "\n".join(one.sources),
@@ -193,11 +193,16 @@ def _remark_unknown_roles(wanted: Member, registry: Registry) -> None:
             remark(f"note: the rules give the role {role} no event types; they have {known}")
 
 
+def _legible(name: str) -> str:
+    """Return a legal name in its own letters, escaped where one would turn the text around or not be seen."""
+    return name if name.isprintable() else ascii(name)
+
+
 def _say_member(one: Member) -> None:
     say_facts(
         {
             "id": one.id,
-            "name": one.name,
+            "name": _legible(one.name),
             "lei": one.lei or None,
             "status": one.status.value,
             "roles": " ".join(one.roles) or "none",

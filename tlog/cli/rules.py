@@ -8,12 +8,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from tlog.cli.entry_view import plain
 from tlog.cli.files import read_file
 from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.report import say_document, say_facts, say_table
 from tlog.errors import ConfigError, MalformedError
 from tlog.governance import CHECKS_VERSION, Rules, build_rules
+from tlog.strict_json import parse_json
 from tlog.trade.catalogue import rules_roles
 
 MAX_RULES_BYTES = 65_535
@@ -43,8 +45,10 @@ def show(*, log: LogOptions, as_json: JsonOption = False) -> None:
             }
         )
         return
-    say_table(("role", "may issue"), ((role, "\n".join(types)) for role, types in held.roles.items()))
-    counts = ", ".join(f"{event_type}: {count}" for event_type, count in held.signature_counts.items())
+    say_table(
+        ("role", "may issue"), ((role, "\n".join(map(plain, types))) for role, types in held.roles.items())
+    )
+    counts = ", ".join(f"{plain(event_type)}: {count}" for event_type, count in held.signature_counts.items())
     say_facts({"signatures": counts or "one on every type", "checks version": held.checks_version})
 
 
@@ -93,8 +97,10 @@ def catalogue_rules() -> Rules:
 def load_rules(path: Path) -> Rules:
     """Read rules from a JSON file. Raises ConfigError."""
     try:
-        data = msgspec.json.decode(read_file(path, "the rules", max_bytes=MAX_RULES_BYTES), type=_RulesFile)
-    except msgspec.DecodeError as error:
+        # Not by msgspec alone: of two equal names it would keep the last one, without a word.
+        value = parse_json(read_file(path, "the rules", max_bytes=MAX_RULES_BYTES), "the text")
+        data = msgspec.convert(value, type=_RulesFile)
+    except (MalformedError, msgspec.ValidationError) as error:
         raise ConfigError(
             f"{path} does not hold rules: {error}; `tlog rules show --json` shows the form"
         ) from error

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
+from tlog.cli.entry_view import plain
 from tlog.cli.event_input import ENTRY_SUFFIX, RECEIPT_SUFFIX
 from tlog.cli.files import read_file
 from tlog.cli.options import JsonOption, RequiredPolicyOption, load_policy
@@ -126,8 +127,9 @@ def check_files(entry: bytes, receipt: bytes, policy: Policy) -> Checked:
 
 
 def _check(entry_path: Path, receipt_path: Path, policy: Policy) -> Checked:
-    entry = read_file(entry_path, "the entry", max_bytes=MAX_ENTRY_BYTES + 1)
-    receipt = read_file(receipt_path, "the receipt", max_bytes=MAX_RECEIPT_BYTES)
+    # What is too long is no entry, as what is malformed is none: the check fails, nobody used it wrong.
+    entry = read_file(entry_path, "the entry", max_bytes=MAX_ENTRY_BYTES, too_long=MalformedError)
+    receipt = read_file(receipt_path, "the receipt", max_bytes=MAX_RECEIPT_BYTES, too_long=MalformedError)
     try:
         return check_files(entry, receipt, policy)
     except TlogError as error:
@@ -185,7 +187,7 @@ def _say_checked(entry_path: Path, checked: Checked, policy: Path) -> None:
             "root hash": checkpoint.root_hash.hex(),
             "leaf index": checked.leaf_index,
             "leaf hash": checked.verified.leaf_hash.hex(),
-            "event": f"{event.type} {shown(event.id)} from {shown(event.source)}",
+            "event": f"{plain(event.type)} {shown(event.id)} from {shown(event.source)}",
             "subject": shown(event.subject),
             "time": f"{event.time} (as the issuer says)",
             "signed by": ", ".join(key.hex() for key in checked.verified.public_keys),
