@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -100,6 +101,24 @@ def test_every_line_of_the_configuration_that_is_commented_out_shows_the_default
     }
     assert shown == names
     assert set(GrpcSection.__struct_fields__) <= names
+
+
+def test_the_longest_origin_is_taken(tmp_path: Path) -> None:
+    origin = "log.example/" + "x" * 243
+    assert len(origin) == 255
+    assert tlog("init", tmp_path / "log", "--origin", origin, "--governance-keys", 16).code == 0
+    assert read_key_file(tmp_path / "log" / "log.key").name == origin
+    names = {read_key_file(path).name for path in (tmp_path / "log" / "governance").iterdir()}
+    assert names == {f"governance-{number}" for number in range(1, 17)}
+    assert tlog("init", tmp_path / "other", "--origin", origin + "x").code == 2
+
+
+def test_a_directory_whose_name_is_not_utf_8_is_taken(tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+    ended = tlog("init", directory, "--origin", ORIGIN, "--json")
+    assert ended.code == 0, ended
+    with Log.open(directory / "store", read_key_file(directory / "log.key")) as log:
+        assert log.checkpoint().tree_size == ended.json["tree_size"]
 
 
 def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
