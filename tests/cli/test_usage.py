@@ -17,9 +17,12 @@ from tlog.cli.report import error_code
 from tlog.errors import RefusalReason, RefusedError, StorageError, TlogError
 
 EVERY_COMMAND = [
-    *((name,) for name in COMMANDS if name not in ("prove", "member", "rules", "governance")),
+    *((name,) for name in COMMANDS if name not in ("prove", "tiles", "member", "rules", "governance")),
     ("prove", "inclusion"),
     ("prove", "consistency"),
+    ("tiles", "check"),
+    ("tiles", "prove"),
+    ("tiles", "fetch"),
     ("member", "add"),
     ("member", "show"),
     ("rules", "show"),
@@ -52,7 +55,7 @@ def test_all_commands_are_named_by_the_help() -> None:
     assert "Exit codes" in ended.out
 
 
-@pytest.mark.parametrize("arguments", [(), ("prove",), ("member",), ("rules",), ("governance",)])
+@pytest.mark.parametrize("arguments", [(), ("prove",), ("tiles",), ("member",), ("rules",), ("governance",)])
 def test_a_missing_command_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert tlog(*arguments).code == 2
 
