@@ -133,6 +133,7 @@ HOMES = {
         "tlog.membership",
         "tlog.validate",
         "tlog.witness.config",
+        "tlog.monitor.config",
         "tlog.node.config",
         "tlog.cli.*",
         "server.config",

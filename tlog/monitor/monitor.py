@@ -136,7 +136,7 @@ class Monitor:
         problem: str | None = None
         is_unreachable = False
         try:
-            seen = self._see(self._source.checkpoint())
+            seen = self._poll()
             self._catch_up(seen, show, stop or threading.Event())
         except AlarmError as alarm:
             problem = str(alarm)
@@ -156,12 +156,16 @@ class Monitor:
             is_unreachable=is_unreachable,
         )
 
+    def _poll(self) -> VerifiedCheckpoint:
+        self._last_poll_s = self._clock()
+        return self._see(self._source.checkpoint())
+
     def _see(self, note: bytes) -> VerifiedCheckpoint:
         """Accept a checkpoint, and take note of its age and its witnesses. Raises AlarmError."""
         before = self._views.anchor
         seen = self._views.see(note, self._source)
         policy = self._views.policy
-        now_s = self._last_poll_s = self._clock()
+        now_s = self._clock()
         self.health.saw_checkpoint(
             seen.tree_size, quorum_time_s(note, policy), cosignature_times(note, policy), now_s
         )
@@ -185,10 +189,12 @@ class Monitor:
     def _catch_up(self, seen: VerifiedCheckpoint, show: ShowProgress, stop: threading.Event) -> None:
         waiting = seen.tree_size - self._cursor.position
         if waiting > 0:
+            under = seen
             runs = self._source.runs(self._cursor.position, seen)
             with show(waiting) as progress, closing(runs):
                 for run in runs:
-                    under = self._see(run.note)
+                    if run.note != under.note:
+                        under = self._see(run.note)
                     checked = self._replay.check(run, under)
                     self._report(checked)
                     progress.advance(len(checked.judged))
@@ -203,7 +209,7 @@ class Monitor:
 
     def _poll_meanwhile(self) -> None:
         if self._clock() - self._last_poll_s >= POLL_DURING_CATCH_UP_S:
-            self._see(self._source.checkpoint())
+            self._poll()
 
     def _cover(self, seen: VerifiedCheckpoint) -> None:
         """Keep a checkpoint whose whole tree was checked, and hold its key against the governance in it."""

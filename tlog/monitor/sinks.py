@@ -114,26 +114,35 @@ class CommandSink:
             raise SinkError(f"{self.command[0]} ended with exit code {ended.returncode}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSink:
-    """Posts each alert as JSON to a URL; any 2xx answer takes it. Redirects are not followed."""
+    """Posts each alert as JSON to a URL; any 2xx answer takes it. Redirects are not followed.
 
-    def __init__(self, url: str, *, timeout_s: float = 10.0, name: str = "webhook") -> None:
-        """Make a sink; `timeout_s` bounds connecting, sending, and every wait for the answer's head."""
-        self.name = name
-        self._url = url
-        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False)
+    `timeout_s` bounds connecting, sending, and every wait for the answer's head.
+    """
+
+    url: str
+    timeout_s: float = 10.0
+    name: str = "webhook"
 
     def deliver(self, record: Record) -> None:
         """Post the alert; the body of the answer is never read. Raises SinkError."""
+        headers = {"Content-Type": "application/json", "User-Agent": "tlog"}
         try:
-            with self._client.stream(
-                "POST", self._url, content=_encode(record), headers={"Content-Type": "application/json"}
+            with httpx.stream(
+                "POST",
+                self.url,
+                content=_encode(record),
+                headers=headers,
+                timeout=self.timeout_s,
+                follow_redirects=False,
+                trust_env=False,
             ) as response:
                 status = response.status_code
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SinkError(f"{self._url} did not answer: {type(error).__name__}: {error}") from error
+            raise SinkError(f"{self.url} did not answer: {type(error).__name__}: {error}") from error
         if not 200 <= status < 300:
-            raise SinkError(f"{self._url} answered with status {status}")
+            raise SinkError(f"{self.url} answered with status {status}")
 
 
 def _encode(record: Record) -> bytes:

@@ -1,0 +1,164 @@
+"""The configuration of a monitor: one TOML file, taken whole or refused whole.
+
+Unknown names, wrong types and values out of range are errors that name the place; nothing is guessed. Paths
+are relative to the file's own directory, so that a monitor's directory can be moved.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from tlog.encoding import parse_hex, shown
+from tlog.errors import ConfigError, MalformedError
+from tlog.merkle import HASH_BYTES
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SecondsOrOff = Annotated[float, Meta(ge=0, le=31_536_000)]
+"""Seconds; 0 turns the alert off."""
+Text = Annotated[str, Meta(min_length=1, max_length=4_096)]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refuses names that it does not know."""
+
+
+class LogSection(_Section, frozen=True, kw_only=True):
+    """Says which log to follow, where to read it, and by which keys to believe it."""
+
+    policy_path: Text = "policy"
+    """C2SP policy file."""
+    origin: Text | None = None
+    """Needed when the policy names several logs."""
+    genesis: Text | None = None
+    """Leaf hash of entry 0 (hex), as `tlog init` printed it."""
+    server: Text | None = None
+    """host:port of the log (gRPC); or `tiles`, one of the two."""
+    tiles: Text | None = None
+    """URL prefix or directory of the log's tiles."""
+    timeout_s: Seconds = 15.0
+    """How long one question to the log may take, retries included."""
+
+
+class MonitorSection(_Section, frozen=True, kw_only=True):
+    """Says what to keep, and how hard to work."""
+
+    state_path: Text = "state"
+    mirror: bool = False
+    """Keep every entry, so that the log can be served from here when it is gone."""
+    poll_s: Seconds = 5.0
+    """Time between two looks at the newest checkpoint."""
+    threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Threads that verify signatures; 0: one for each processor, at most 8."""
+
+
+class LimitsSection(_Section, frozen=True, kw_only=True):
+    """Says after how many seconds a condition is worth an alert; 0 turns one off."""
+
+    silence_s: SecondsOrOff = 900.0
+    """No fresh checkpoint that meets the policy."""
+    lag_s: SecondsOrOff = 600.0
+    """Entries that wait to be checked."""
+    witness_s: SecondsOrOff = 3_600.0
+    """A witness of the policy that does not cosign."""
+    source_s: SecondsOrOff = 60.0
+    """A source that cannot be read."""
+
+
+class AlertsSection(_Section, frozen=True, kw_only=True):
+    """Says where alerts go; each of them is also kept in the state directory."""
+
+    log: bool = True
+    """Lines on stderr."""
+    jsonl_path: Text | None = None
+    command: Annotated[list[Text], Meta(min_length=1, max_length=64)] | None = None
+    """Program and arguments, run without a shell for each alert, which comes as JSON on stdin."""
+    command_timeout_s: Seconds = 30.0
+    webhook_url: Annotated[str, Meta(pattern="^https?://")] | None = None
+    webhook_timeout_s: Seconds = 10.0
+
+
+class OwnSourceSection(_Section, frozen=True, kw_only=True):
+    """Names a source of ours, and how to tell what is ours."""
+
+    source: Text
+    keys: list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]] = field(default_factory=list)
+    """The raw public keys that we sign with (hex), all of them."""
+    leaf_hashes_path: Text | None = None
+    """A file with the leaf hashes (hex, one a line) of all entries that we made, written before sending."""
+
+
+class WatchSection(_Section, frozen=True, kw_only=True):
+    """Says what to tell of in entries that break no rule."""
+
+    business_keys: list[Text] = field(default_factory=list)
+    own_sources: list[OwnSourceSection] = field(default_factory=list)
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """Holds everything that `tlog monitor` can be told."""
+
+    log: LogSection
+    monitor: MonitorSection = field(default_factory=MonitorSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    alerts: AlertsSection = field(default_factory=AlertsSection)
+    watch: WatchSection = field(default_factory=WatchSection)
+
+    @property
+    def genesis_leaf_hash(self) -> bytes | None:
+        """Return the pinned leaf hash of entry 0."""
+        genesis = self.log.genesis
+        return None if genesis is None else parse_hex(genesis, "genesis", length=HASH_BYTES)
+
+
+def parse_config(text: str) -> Config:
+    """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
+    try:
+        config = msgspec.convert(tomllib.loads(text), Config)
+        _ = config.genesis_leaf_hash
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration is not TOML: {error}") from error
+    except (msgspec.ValidationError, MalformedError) as error:
+        raise ConfigError(
+            f"the configuration is refused: {error} (docs/monitor.md lists all names)"
+        ) from error
+    if (config.log.server is None) == (config.log.tiles is None):
+        raise ConfigError("[log] has to name one place to read from: either `server` or `tiles`")
+    server = config.log.server
+    if server is not None and (":" not in server or not server.isascii() or not server.isprintable()):
+        raise ConfigError(f"[log] server is {shown(server)}, not host:port, such as 127.0.0.1:8650")
+    return config
+
+
+def load_config(path: Path) -> Config:
+    """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
+    try:
+        config = parse_config(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    base = path.resolve().parent
+
+    def absolute(name: str | None) -> str | None:
+        return None if name is None else str(base / name)
+
+    tiles = config.log.tiles
+    if tiles is not None and "://" not in tiles:
+        tiles = absolute(tiles)
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        log=replace(config.log, policy_path=str(base / config.log.policy_path), tiles=tiles),
+        monitor=replace(config.monitor, state_path=str(base / config.monitor.state_path)),
+        alerts=replace(config.alerts, jsonl_path=absolute(config.alerts.jsonl_path)),
+        watch=replace(
+            config.watch,
+            own_sources=[
+                replace(own, leaf_hashes_path=absolute(own.leaf_hashes_path))
+                for own in config.watch.own_sources
+            ],
+        ),
+    )
