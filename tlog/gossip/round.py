@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -44,6 +45,17 @@ class Runner(Protocol):
     async def __call__(self, function: Callable[[], T]) -> T:
         """Return what the function returns; raise what it raises."""
         ...
+
+
+class RunInThread:
+    """Runs functions in an executor of one thread, which is what lets a pool belong to one; a Runner."""
+
+    def __init__(self, thread: Executor) -> None:
+        self._thread = thread
+
+    async def __call__(self, function: Callable[[], T]) -> T:
+        """Run a function there."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
 async def run_here(function: Callable[[], T]) -> T:

@@ -1,0 +1,143 @@
+"""The tree that a node keeps: every path of it, and nothing in it that does not lead to a signed root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _support.two_histories import TwoHistories
+
+from tlog.errors import CorruptionError, OutOfRangeError, ProofError, RemoteError
+from tlog.gossip.held import HeldCheckpoint
+from tlog.gossip.kept_tiles import KeptTiles
+from tlog.tiles import tiles_for_size
+
+SIZE = 66_000  # three levels of tiles
+
+
+@pytest.fixture(scope="module")
+def log() -> TwoHistories:
+    log = TwoHistories(SIZE)
+    log.fork("other", 3, 700)
+    return log
+
+
+def leaves(
+    log: TwoHistories, start: int, end: int, history: str = "main", run: int = 1_000
+) -> Iterator[list[bytes]]:
+    tree = log.trees[history]
+    for first in range(start, end, run):
+        yield [tree.read_node(0, index) for index in range(first, min(first + run, end))]
+
+
+def extend(kept: KeptTiles, log: TwoHistories, size: int, *, run: int = 1_000) -> HeldCheckpoint:
+    held = log.held("main", size)
+    kept.extend(held, leaves(log, kept.tree_size, size, run=run))
+    return held
+
+
+def test_every_path_of_a_small_tree_is_the_right_one(log: TwoHistories, tmp_path: Path) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    for size in range(1, 20):
+        extend(kept, log, size)
+    for end in range(2, 20):
+        for start in range(1, end):
+            assert kept.path(start, end) == log.path("main", start, end)
+    assert kept.path(3, 20) is None
+    kept.close()
+
+
+def test_a_tree_of_three_levels_grows_in_odd_steps_and_is_opened_again(
+    log: TwoHistories, tmp_path: Path
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    for size in (1, 255, 256, 257, 511, 1_000, 65_535, 65_536, 65_537, SIZE):
+        extend(kept, log, size, run=777)
+    kept.close()
+    kept = KeptTiles(tmp_path, log.policy)
+    assert kept.tree_size == SIZE
+    for start in (1, 2, 255, 256, 257, 40_000, 65_535, 65_536, 65_537):
+        for end in (65_537, SIZE):
+            if start < end:
+                assert kept.path(start, end) == log.path("main", start, end)
+    kept.close()
+    # What is kept is exactly the hash tiles: 32 bytes a leaf, and a 256th of that above.
+    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("level-*")}
+    assert sizes == {
+        f"level-{level}": 32 * sum(tile.width for tile in tiles_for_size(SIZE) if tile.level == level)
+        for level in range(3)
+    }
+
+
+@pytest.mark.parametrize("end", [699, 700, 701])
+def test_leaves_that_do_not_lead_to_the_root_change_nothing(
+    log: TwoHistories, tmp_path: Path, end: int
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    held = extend(kept, log, 600)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    history = "other" if end == 700 else "main"
+    with pytest.raises(ProofError):
+        kept.extend(log.held("main", 700), leaves(log, 600, end, history))
+    assert kept.held == held
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    extend(kept, log, 700)
+    kept.close()
+
+
+def test_a_source_that_breaks_changes_nothing(log: TwoHistories, tmp_path: Path) -> None:
+    def broken() -> Iterator[list[bytes]]:
+        yield from leaves(log, 600, 650)
+        raise RemoteError("gone")
+
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 600)
+    with pytest.raises(RemoteError):
+        kept.extend(log.held("main", 700), broken())
+    extend(kept, log, 700)
+    assert kept.path(600, 700) == log.path("main", 600, 700)
+    kept.close()
+
+
+def test_what_a_crash_left_behind_the_checkpoint_is_cut_off(log: TwoHistories, tmp_path: Path) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 600)
+    kept.close()
+    for name in ("level-0", "level-1", "level-2"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b"half of a leaf that nobody verified")
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 1_000)
+    assert kept.path(600, 1_000) == log.path("main", 600, 1_000)
+    kept.close()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "root"])
+def test_tiles_that_do_not_lead_to_their_checkpoint_are_not_opened(
+    log: TwoHistories, tmp_path: Path, damage: str
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 600)
+    kept.close()
+    path = tmp_path / "level-0"
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[-1] ^= 1
+        path.write_bytes(data)
+    elif damage == "cut":
+        path.write_bytes(data[:-32])
+    else:
+        (tmp_path / "checkpoint").write_bytes(log.note("other", 600))
+    with pytest.raises(CorruptionError):
+        KeptTiles(tmp_path, log.policy)
+
+
+def test_a_node_that_the_tree_does_not_have_is_out_of_range(log: TwoHistories, tmp_path: Path) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 600)
+    assert kept.read_node(9, 0) == log.trees["main"].read_node(9, 0)
+    for level, index in ((9, 1), (0, 600), (-1, 0), (0, -1), (70, 0)):
+        with pytest.raises(OutOfRangeError):
+            kept.read_node(level, index)
+    kept.close()
