@@ -111,7 +111,17 @@ def test_a_policy_of_several_logs_needs_to_be_told_which(served, tmp_path: Path)
     assert served.run("checkpoint", *options, "--origin", "third.example").code == 2
 
 
-@pytest.mark.parametrize("command", [("status",), ("entries", 0, 1), ("member", "show")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("entries", 0, 1),
+        ("entries", 1, 2),
+        ("member", "show"),
+        ("checkpoint",),
+        ("lookup", "a:b"),
+    ],
+)
 def test_a_pinned_genesis_that_is_not_this_logs_is_found(served, command: tuple[object, ...]) -> None:
     ended = served.run(*command, "--genesis", "0" * 64, "--json")
     assert ended.code == 1
