@@ -17,7 +17,15 @@ from tlog.cli.report import error_code
 from tlog.errors import RefusalReason, RefusedError, StorageError, TlogError
 
 EVERY_COMMAND = [
-    *((name,) for name in COMMANDS if name not in ("prove", "tiles", "member", "rules", "governance")),
+    *(
+        (name,)
+        for name in COMMANDS
+        if name not in ("witness", "prove", "tiles", "member", "rules", "governance")
+    ),
+    ("witness", "init"),
+    ("witness", "serve"),
+    ("witness", "add-log"),
+    ("witness", "show"),
     ("prove", "inclusion"),
     ("prove", "consistency"),
     ("tiles", "check"),
@@ -55,7 +63,9 @@ def test_all_commands_are_named_by_the_help() -> None:
     assert "Exit codes" in ended.out
 
 
-@pytest.mark.parametrize("arguments", [(), ("prove",), ("tiles",), ("member",), ("rules",), ("governance",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("witness",), ("prove",), ("tiles",), ("member",), ("rules",), ("governance",)]
+)
 def test_a_missing_command_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert tlog(*arguments).code == 2
 

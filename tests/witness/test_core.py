@@ -21,9 +21,11 @@ from tlog.cosignature import (
 )
 from tlog.encoding import format_base64
 from tlog.errors import CorruptionError, SignatureError
+from tlog.evidence import Evidence, format_evidence, parse_evidence, verify_evidence
 from tlog.merkle import EMPTY_ROOT
 from tlog.ml_dsa import MlDsaPrivateKey
 from tlog.note import Signature, Verifier, format_note, open_note, parse_note, parse_signature_line, sign_note
+from tlog.policy import build_policy
 from tlog.witness.core import (
     Cosigned,
     Record,
@@ -377,8 +379,8 @@ def test_a_tree_of_size_0_has_the_root_of_the_empty_tree() -> None:
         found = answer(request_of(Checkpoint(LOG.origin, 0, bytes(32))), recorded)
         assert isinstance(found, Refusal)
         assert found.status == 422
-        assert found.contradiction is not None
-        assert found.contradiction.recorded is None
+        assert found.evidence is not None
+        assert convicts(found.evidence, LOG)
 
 
 @pytest.mark.parametrize("recorded", [None, 0])
@@ -450,19 +452,45 @@ def test_two_roots_of_one_size_are_kept_whatever_else_is_wrong_with_the_request(
     found = answer(format_add_checkpoint(old_size, [], LOG.note(30, history=1)), record(30))
     assert isinstance(found, Refusal)
     assert found.status == (422 if old_size == 30 else 409)
-    contradiction = found.contradiction
-    assert contradiction is not None
-    assert contradiction.recorded is not None
-    verifier = Verifier.from_vkey(LOG.signer.vkey)
-    texts = [open_note(note, [verifier]).text for note in (contradiction.recorded, contradiction.submitted)]
-    assert texts == [format_checkpoint(LOG.checkpoint(30, history=history)) for history in (0, 1)]
+    assert found.evidence is not None
+    assert convicts(found.evidence, LOG)
+
+
+def convicts(evidence: Evidence, log: SubmittingLog) -> bool:
+    """Judge evidence as a third party does: from its bytes, with nothing but a policy that lists the log."""
+    verdict = verify_evidence(parse_evidence(format_evidence(evidence)), build_policy([log.signer.vkey]))
+    return [key.vkey for key in verdict.convicted] == [log.signer.vkey]
+
+
+def test_a_fork_that_brings_its_own_whole_path_convicts_itself() -> None:
+    log = SubmittingLog(fork_at=3, size=24)
+    convicted = []
+    for old_size in range(1, 24):
+        recorded = cosigned(log.request(0, old_size), logs=known(log)).record
+        for size in range(old_size + 1, 24):
+            body = log.request(old_size, size, history=1)
+            found = answer(body, recorded, logs=known(log))
+            if old_size <= 3:
+                assert isinstance(found, Cosigned)
+                continue
+            assert isinstance(found, Refusal)
+            # Where the old size is a power of two, RFC 6962 leaves out the node that would convict.
+            assert (found.evidence is None) == (old_size & (old_size - 1) == 0)
+            if found.evidence is not None:
+                assert convicts(found.evidence, log)
+                convicted.append((old_size, size))
+    assert len(convicted) > 100
 
 
 def test_an_honest_log_that_is_only_out_of_step_is_not_accused() -> None:
-    for body in (LOG.request(0, 30), LOG.request(4, 30), LOG.request(0, 5), LOG.request(30, 31, history=1)):
+    bodies = [LOG.request(*sizes) for sizes in ((0, 30), (4, 30), (0, 5), (29, 31), (0, 31))]
+    bodies += [
+        format_add_checkpoint(30, [bytes(32)] * length, LOG.note(31)) for length in range(8)
+    ]  # a client that cannot prove, of a log that did nothing wrong
+    for body in bodies:
         found = answer(body, record(30))
         assert isinstance(found, Refusal)
-        assert found.contradiction is None
+        assert found.evidence is None
 
 
 # ----- records

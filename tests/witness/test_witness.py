@@ -21,7 +21,7 @@ from tlog.note import Verifier, open_note
 from tlog.storage.lmdb_witness_store import LmdbWitnessStore
 from tlog.storage.memory_witness_store import MemoryWitnessStore
 from tlog.storage.witness_base import WitnessStore
-from tlog.witness.core import Contradiction, Cosigned, Refusal, WitnessedLog, origin_hash
+from tlog.witness.core import Cosigned, Refusal, SignedContradiction, WitnessedLog, origin_hash
 from tlog.witness.witness import Witness
 
 COSIGNER = cosigner("witness.example")
@@ -115,7 +115,7 @@ def test_of_two_histories_at_once_one_is_cosigned(store: WitnessStore) -> None:
     refused = answers[1 - won]
     assert isinstance(refused, Refusal)
     assert (refused.status, refused.body) == (409, "9\n")
-    assert refused.contradiction is not None
+    assert refused.evidence is not None
 
 
 def test_many_threads_make_one_history(store: WitnessStore) -> None:
@@ -207,15 +207,20 @@ def test_a_damaged_record_is_not_built_upon(store: WitnessStore) -> None:
 
 def test_a_log_that_contradicts_itself_is_told_of() -> None:
     log = SubmittingLog()
-    told: list[Contradiction] = []
+    told: list[tuple[WitnessedLog, SignedContradiction]] = []
     witness = Witness(
-        MemoryWitnessStore(), [COSIGNER], [witnessed(log)], now_s=lambda: 5, on_contradiction=told.append
+        MemoryWitnessStore(),
+        [COSIGNER],
+        [witnessed(log)],
+        now_s=lambda: 5,
+        on_evidence=lambda *found: told.append(found),
     )
     witness.add_checkpoint(log.request(0, 5))
-    witness.add_checkpoint(log.request(5, 9, history=1))
+    witness.add_checkpoint(log.request(5, 9))
+    witness.add_checkpoint(log.request(0, 20))
     assert told == []
-    witness.add_checkpoint(log.request(5, 5, history=1))
-    assert [contradiction.origin for contradiction in told] == [log.origin]
+    witness.add_checkpoint(log.request(9, 9, history=1))
+    assert [(accused.origin, evidence.kind) for accused, evidence in told] == [(log.origin, "same-size")]
 
 
 # ----- the logs and keys that it is given

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", _RUN),
     "keygen": ("keygen", _RUN),
     "serve": ("serve", _RUN),
+    "witness": ("witness", _RUN),
     "export": ("export", _RUN),
     "append": ("append", _USE),
     "verify": ("verify", _USE),

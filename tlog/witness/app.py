@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tlog.cosignature import CosignerSigner
-from tlog.errors import ConfigError, StateUnknownError
+from tlog.errors import ConfigError, StateUnknownError, TlogError
+from tlog.evidence import format_evidence
+from tlog.evidence_store import EvidenceStore
 from tlog.http_listener import HttpLimits, HttpListener
 from tlog.key_file import read_cosigner_key_file
+from tlog.policy import build_policy
 from tlog.storage.lmdb_witness_store import LmdbWitnessStore
 from tlog.witness.config import WitnessConfig, load_witness_config, witnessed_logs
-from tlog.witness.core import Contradiction
+from tlog.witness.core import SignedContradiction, WitnessedLog, origin_hash
 from tlog.witness.http import witness_application
 from tlog.witness.witness import Witness
 
@@ -84,8 +88,15 @@ class WitnessServer:
             cosigners,
             witnessed_logs(config.log),
             now_s=lambda: int(time.time()),
-            on_contradiction=_tell,
+            on_evidence=_EvidenceFiles(Path(config.witness.evidence_path)).keep,
         )
+        listed = {origin_hash(log.origin) for log in self._witness.logs}
+        if unlisted := len(set(store.origin_hashes()) - listed):
+            _LOGGER.warning(
+                "%d logs have a record and are not listed any more: their checkpoints are not cosigned, and "
+                "nothing of them is forgotten (`tlog witness show` names them)",
+                unlisted,
+            )
         application = witness_application(
             self._witness, threads, read_timeout_s=config.http.read_timeout_s, on_fatal=self._fail
         )
@@ -136,10 +147,31 @@ async def serve(config_path: Path, announce: Callable[[dict[str, str | int | lis
     await server.run(announce)
 
 
-def _tell(contradiction: Contradiction) -> None:
-    _LOGGER.error(
-        "THE LOG %s CONTRADICTS ITSELF: it has signed two trees of one size. Keep these notes.\n%s%s",
-        contradiction.origin,
-        "" if contradiction.recorded is None else contradiction.recorded.decode(),
-        contradiction.submitted.decode(),
-    )
+class _EvidenceFiles:
+    """Keeps what convicts a log; requests in several threads hand it in."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writing = threading.Lock()
+
+    def keep(self, log: WitnessedLog, evidence: SignedContradiction) -> None:
+        """Write evidence to a file, and tell of it; a disk that fails changes no answer to the log."""
+        try:
+            policy = build_policy([verifier.vkey for verifier in log.verifiers])
+            with self._writing:
+                stored = EvidenceStore(self._directory, policy).add(evidence)
+        except TlogError as error:
+            # Where an origin is no key's name, no policy file can state the trust, so no file would convict.
+            _LOGGER.error(  # noqa: TRY400 - no bug, no traceback
+                "THE LOG %s HAS SIGNED AGAINST ITSELF. No file was written (%s), so keep this:\n%s",
+                log.origin,
+                error,
+                format_evidence(evidence).decode(),
+            )
+        else:
+            _LOGGER.error(
+                "THE LOG %s HAS SIGNED AGAINST ITSELF: %s; hand %s to everybody who relies on it",
+                log.origin,
+                stored.verdict.finding,
+                stored.path,
+            )

@@ -18,8 +18,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
+from tlog.checkpoint import Checkpoint
+from tlog.cosignature import CosignerVerifier
+from tlog.encoding import shown
 from tlog.errors import ConfigError, MalformedError
-from tlog.note import NoteVerifier
+from tlog.merkle import EMPTY_ROOT
+from tlog.note import Verifier
 from tlog.policy import build_policy
 from tlog.witness.core import WitnessedLog
 
@@ -43,6 +47,8 @@ class WitnessSection(_Section, frozen=True, kw_only=True):
     """Directory of the records. It is made by `tlog witness init`, and never again: see docs/witness.md."""
     key_paths: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=16)]
     """Files of the cosignature keys (`PRIVATE+KEY+…`, types 0x04 and 0x06), mode 0600; all of them sign."""
+    evidence_path: Text = "evidence"
+    """Directory for evidence against logs that signed two histories; made when there is any."""
 
 
 class HttpSection(_Section, frozen=True, kw_only=True):
@@ -97,6 +103,7 @@ def load_witness_config(path: Path) -> WitnessConfig:
         witness=WitnessSection(
             store_path=str(base / config.witness.store_path),
             key_paths=tuple(str(base / key_path) for key_path in config.witness.key_paths),
+            evidence_path=str(base / config.witness.evidence_path),
         ),
     )
 
@@ -106,10 +113,9 @@ def witnessed_logs(tables: Iterable[LogTable]) -> tuple[WitnessedLog, ...]:
 
     Raises ConfigError for a key that cannot be used, one that is listed twice, or an origin that is too long.
     """
-    verifiers: dict[str, dict[str, NoteVerifier]] = {}
+    verifiers: dict[str, dict[str, Verifier | CosignerVerifier]] = {}
     for table in tables:
-        if len(table.origin.encode("utf-8", "surrogatepass")) > MAX_ORIGIN_BYTES:
-            raise ConfigError(f"an origin has more than {MAX_ORIGIN_BYTES} bytes: {table.origin[:40]!a}…")
+        _check_origin(table.origin)
         known = verifiers.setdefault(table.origin, {})
         for vkey in table.vkeys:
             if vkey in known:
@@ -137,13 +143,26 @@ def append_log(path: Path, log: LogTable) -> bool:
         text = _read(path)
         config = parse_witness_config(text)
         known = {vkey for table in config.log if table.origin == log.origin for vkey in table.vkeys}
-        if known.issuperset(log.vkeys):
+        vkeys = tuple(vkey for vkey in log.vkeys if vkey not in known)
+        if not vkeys:
             return False
+        log = LogTable(origin=log.origin, vkeys=vkeys)
         new_text = text + ("" if text.endswith("\n") else "\n") + format_log_table(log)
         if parse_witness_config(new_text).log != (*config.log, log):
             raise ConfigError(f"the log {log.origin!a} cannot be written into {path}: add it by hand")
         _replace(path, new_text.encode())
     return True
+
+
+def _check_origin(origin: str) -> None:
+    try:
+        length = len(Checkpoint(origin, 0, EMPTY_ROOT).origin.encode())
+    except MalformedError as error:
+        raise ConfigError(f"a log's origin cannot be used: {error}") from error
+    if length > MAX_ORIGIN_BYTES:
+        raise ConfigError(
+            f"the origin {shown(origin)} has {length} bytes; at most {MAX_ORIGIN_BYTES} can be cosigned"
+        )
 
 
 def _quoted(text: str) -> str:

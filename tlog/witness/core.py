@@ -18,12 +18,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
+from tlog.cosignature import CosignerVerifier
 from tlog.encoding import MAX_SIZE, shown
 from tlog.errors import CorruptionError, MalformedError, ProofError, SignatureError
-from tlog.merkle import EMPTY_ROOT, verify_consistency
+from tlog.evidence import (
+    EmptyEvidence,
+    SameSizeEvidence,
+    SizesEvidence,
+    make_empty,
+    make_same_size,
+    make_sizes,
+)
+from tlog.merkle import EMPTY_ROOT, roots_from_consistency_path, verify_consistency
 from tlog.note import (
-    NoteVerifier,
     Signature,
+    Verifier,
     add_signatures,
     format_note,
     format_signature_line,
@@ -35,6 +44,8 @@ from tlog.witness.request import parse_add_checkpoint
 TEXT = "text/plain; charset=utf-8"
 TREE_SIZE = "text/x.tlog.size"
 """The content type of a 409's body (tlog-witness: "MUST have a `Content-Type` of `text/x.tlog.size`")."""
+
+SignedContradiction = EmptyEvidence | SameSizeEvidence | SizesEvidence
 
 _TIMESTAMP_BYTES = 8
 _SIGNATURE_LINE = "\n— ".encode()
@@ -60,7 +71,7 @@ class WitnessedLog:
     """Names a log by its origin, and the keys of which one has to have signed its checkpoints."""
 
     origin: str
-    verifiers: tuple[NoteVerifier, ...]
+    verifiers: tuple[Verifier | CosignerVerifier, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,26 +98,14 @@ class SubmittedCheckpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
-    """Holds what a log has signed and cannot have signed in good faith: evidence can be made of it.
-
-    Either `recorded` and `submitted` have one size and two roots, or `submitted` is an empty tree with
-    another root than that of the empty tree, and `recorded` is None.
-    """
-
-    origin: str
-    recorded: bytes | None
-    submitted: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Says with what to answer a request that gets no cosignature; nothing is recorded."""
 
     status: int
     body: str
     content_type: str = TEXT
-    contradiction: Contradiction | None = None
+    evidence: SignedContradiction | None = None
+    """What convicts the log, where the request shows that it has signed against itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,13 +170,15 @@ def decide(
     """
     checkpoint = submitted.checkpoint
     latest_size = 0 if recorded is None else recorded.checkpoint.tree_size
-    contradiction = _contradiction(submitted, recorded)
     if submitted.old_size != latest_size:
         return Refusal(
-            status=409, body=f"{latest_size}\n", content_type=TREE_SIZE, contradiction=contradiction
+            status=409,
+            body=f"{latest_size}\n",
+            content_type=TREE_SIZE,
+            evidence=_evidence(submitted, recorded),
         )
     if problem := _problem(submitted, recorded):
-        return Refusal(status=422, body=f"{problem}\n", contradiction=contradiction)
+        return Refusal(status=422, body=f"{problem}\n", evidence=_evidence(submitted, recorded))
     if checkpoint.extensions:
         return Refusal(
             status=422, body="the checkpoint has extension lines, which this witness does not cosign\n"
@@ -240,17 +241,27 @@ def _problem(submitted: SubmittedCheckpoint, recorded: Record | None) -> str:
     return ""
 
 
-def _contradiction(submitted: SubmittedCheckpoint, recorded: Record | None) -> Contradiction | None:
+def _evidence(submitted: SubmittedCheckpoint, recorded: Record | None) -> SignedContradiction | None:
+    """Make evidence where the log has signed against itself, which being out of step alone does not show."""
     checkpoint = submitted.checkpoint
     if checkpoint.tree_size == 0 and checkpoint.root_hash != EMPTY_ROOT:
-        return Contradiction(origin=checkpoint.origin, recorded=None, submitted=submitted.note)
-    if (
-        recorded is not None
-        and recorded.checkpoint.tree_size == checkpoint.tree_size
-        and recorded.checkpoint.root_hash != checkpoint.root_hash
-    ):
-        return Contradiction(origin=checkpoint.origin, recorded=recorded.note, submitted=submitted.note)
-    return None
+        return make_empty(submitted.note)
+    if recorded is None:
+        return None
+    latest = recorded.checkpoint
+    if latest.tree_size == checkpoint.tree_size:
+        if latest.root_hash == checkpoint.root_hash:
+            return None
+        return make_same_size(recorded.note, submitted.note)
+    try:
+        implied, reached = roots_from_consistency_path(
+            latest.tree_size, checkpoint.tree_size, submitted.proof
+        )
+    except ProofError:
+        return None
+    if reached != checkpoint.root_hash or implied == latest.root_hash:
+        return None
+    return make_sizes(recorded.note, submitted.note, submitted.proof)
 
 
 def _cosignatures(recorded: Record, cosigners: Sequence[Cosigner]) -> tuple[Signature, ...]:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from tlog.errors import ConfigError, ConflictError
 from tlog.storage.witness_base import WitnessStore
 from tlog.witness.core import (
-    Contradiction,
     Cosigned,
     Cosigner,
     Record,
     Refusal,
+    SignedContradiction,
     WitnessedLog,
     decide,
     decode_record,
@@ -36,12 +36,12 @@ class Witness:
         logs: Iterable[WitnessedLog],
         *,
         now_s: Callable[[], int],
-        on_contradiction: Callable[[Contradiction], None] = lambda _: None,
+        on_evidence: Callable[[WitnessedLog, SignedContradiction], None] = lambda log, evidence: None,
     ) -> None:
         """Take a store, at least one key, the logs, and a clock that gives seconds since 1970.
 
-        `on_contradiction` is called, from the thread of the request, with whatever a log has signed against
-        itself; what it raises ends that request. Raises ConfigError without a key or when two are the same,
+        `on_evidence` is called, from the thread of the request, when a log has signed against itself; what it
+        raises ends that request. Raises ConfigError without a key or when two are the same,
         and as `set_logs` does.
         """
         if not cosigners:
@@ -51,7 +51,7 @@ class Witness:
         self._store = store
         self._cosigners = tuple(cosigners)
         self._now_s = now_s
-        self._on_contradiction = on_contradiction
+        self._on_evidence = on_evidence
         self._logs: dict[str, WitnessedLog] = {}
         self.set_logs(logs)
 
@@ -92,8 +92,8 @@ class Witness:
             recorded = None if stored is None else decode_record(stored, key)
             decision = decide(submitted, recorded, self._cosigners, self._now_s())
             if isinstance(decision, Refusal):
-                if decision.contradiction is not None:
-                    self._on_contradiction(decision.contradiction)
+                if decision.evidence is not None:
+                    self._on_evidence(self._logs[submitted.checkpoint.origin], decision.evidence)
                 return decision
             if decision.record is None:
                 return decision
