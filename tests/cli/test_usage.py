@@ -20,12 +20,16 @@ EVERY_COMMAND = [
     *(
         (name,)
         for name in COMMANDS
-        if name not in ("witness", "prove", "tiles", "member", "rules", "governance")
+        if name not in ("witness", "monitor", "prove", "tiles", "member", "rules", "governance")
     ),
     ("witness", "init"),
     ("witness", "serve"),
     ("witness", "add-log"),
     ("witness", "show"),
+    ("monitor", "init"),
+    ("monitor", "run"),
+    ("monitor", "status"),
+    ("monitor", "serve"),
     ("prove", "inclusion"),
     ("prove", "consistency"),
     ("tiles", "check"),

@@ -21,6 +21,7 @@ from _support.real_server import RealServer, start_with_config
 from _support.unchecked_log import UncheckedLog
 
 from tlog.evidence import parse_evidence, verify_evidence
+from tlog.evidence_store import EvidenceStore
 from tlog.key_file import write_key_file
 from tlog.merkle import leaf_hash
 from tlog.monitor.config import load_config
@@ -152,6 +153,7 @@ def test_another_history_under_the_same_key_is_convicted(
         assert verify_evidence(parse_evidence(Path(alert["evidence"]).read_bytes()), POLICY).convicts_log
         assert run_once(directory)[0] == 1
         assert len(alerts(directory)) == 1
+    assert EvidenceStore(directory / "state" / "convictions", POLICY).is_convicted(ALLIANCE.origin)
 
 
 def test_yesterdays_database_is_a_rollback(honest: RealServer, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from _support.unchecked_log import UncheckedLog
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.envelope import decode_entry, encode_entry
+from tlog.errors import NotFoundError, RemoteError
 from tlog.governance import Member, MemberKey, build_member
 from tlog.merkle import leaf_hash
 from tlog.note import sign_note
@@ -171,6 +172,31 @@ def test_a_smaller_tree_from_a_copy_is_only_old(rig: Rig) -> None:
     copy = rig.log(entries[:30])
     copy.may_be_stale = True
     assert rig.run(copy).problem is None
+    assert rig.alerts() == []
+
+
+def test_a_copy_that_is_behind_in_the_middle_of_a_catch_up_is_waited_for(rig: Rig) -> None:
+    entries = rig.alliance.entries(0, 50)
+    log = rig.log(entries)
+    honest_runs = log.runs
+
+    def broken_off(*arguments: object) -> object:
+        yield next(honest_runs(*arguments))  # type: ignore[arg-type]
+        raise RemoteError("gone")
+
+    log.run_entries = 10
+    log.runs = broken_off  # type: ignore[method-assign, assignment]
+    assert rig.run(log).position == 10
+
+    def not_there(*_: object) -> object:
+        raise NotFoundError("the copy has no such tile yet")
+
+    copy = rig.log(entries[:30])
+    copy.may_be_stale, copy.prove_consistency = True, not_there  # type: ignore[method-assign, assignment]
+    ended = rig.run(copy)
+    assert ended.is_unreachable
+    assert rig.alerts() == []
+    assert rig.run(rig.log(entries)).problem is None
     assert rig.alerts() == []
 
 

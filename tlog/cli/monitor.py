@@ -59,6 +59,7 @@ mirror = {mirror}
 # command_timeout_s = 30.0
 # webhook_url = "https://alerts.example/tlog"
 # webhook_timeout_s = 10.0
+# convictions_path = "state/convictions"
 
 [watch]
 # business_keys = ["invoice:INV-2025-0778"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from tlog.errors import TlogError
+from tlog.errors import MalformedError, PolicyError, TlogError
+from tlog.evidence import parse_evidence
+from tlog.evidence_store import EvidenceStore
 from tlog.monitor.alert_book import AlertBook
 from tlog.monitor.alerts import Alert, AlertKind
 from tlog.monitor.courier import FIRST_DELAY_S, Courier
@@ -23,10 +26,15 @@ class AlertDesk:
         sinks: Sequence[Sink],
         clock: Callable[[], float],
         *,
+        convictions: EvidenceStore | None = None,
         first_delay_s: float = FIRST_DELAY_S,
     ) -> None:
-        """Start the couriers. `book` was opened with the names of these sinks."""
+        """Start the couriers. `book` was opened with the names of these sinks.
+
+        What convicts is kept in `convictions` as well, where clients and nodes look before they believe.
+        """
         self.book = book
+        self._convictions = convictions
         self._clock = clock
         self._couriers = [
             Courier(sink, delivered=book.delivered, failed=self._sink_failed, first_delay_s=first_delay_s)
@@ -61,6 +69,13 @@ class AlertDesk:
         if record is not None:
             for courier in self._couriers:
                 courier.send(record)
+            if alert.evidence is not None:
+                self._keep(alert.evidence)
+
+    def complete_evidence(self, alert_id: str, evidence: bytes) -> None:
+        """Replace the evidence of an alert by what convicts. Raises StorageError."""
+        self.book.update_evidence(alert_id, evidence)
+        self._keep(evidence)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all that can be delivered is, at most so long."""
@@ -73,6 +88,12 @@ class AlertDesk:
         for courier in self._couriers:
             courier.close()
         self.book.close()
+
+    def _keep(self, evidence: bytes) -> None:
+        if self._convictions is not None:
+            # What leaves a gap convicts nobody yet.
+            with suppress(PolicyError, MalformedError):
+                self._convictions.add(parse_evidence(evidence))
 
     def _sink_failed(self, name: str, error: TlogError) -> None:
         # Runs in that sink's courier; the alert goes to itself as well, and waits there for better times.

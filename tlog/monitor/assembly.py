@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tlog.client.trusted_log import TrustedLog
 from tlog.errors import ConfigError, MalformedError, StorageError
+from tlog.evidence_store import EvidenceStore
 from tlog.monitor.alert_book import AlertBook
 from tlog.monitor.alert_desk import AlertDesk
 from tlog.monitor.config import AlertsSection, Config, WatchSection
@@ -31,6 +32,8 @@ from tlog.tile_source.http import HttpTileSource
 from tlog.tile_source.trust import LogPolicy
 
 MAX_THREADS = 8
+CONVICTIONS_NAME = "convictions"
+"""Where in the state directory evidence that convicts is kept, unless the configuration says where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,9 @@ def open_monitor(
         stack.callback(source.close)
         count = config.monitor.threads or min(os.cpu_count() or 1, MAX_THREADS)
         threads = stack.enter_context(ThreadPoolExecutor(count, "verify"))
-        desk = stack.enter_context(AlertDesk(book, sinks, clock))
+        kept = config.alerts.convictions_path or str(directory / CONVICTIONS_NAME)
+        convictions = EvidenceStore(Path(kept), policy)
+        desk = stack.enter_context(AlertDesk(book, sinks, clock, convictions=convictions))
         monitor = Monitor(
             source=source,
             cursor=cursor,

@@ -80,6 +80,9 @@ class AlertsSection(_Section, frozen=True, kw_only=True):
     command_timeout_s: Seconds = 30.0
     webhook_url: Annotated[str, Meta(pattern="^https?://")] | None = None
     webhook_timeout_s: Seconds = 10.0
+    convictions_path: Text | None = None
+    """Where evidence that convicts is kept as well (`convictions` in the state directory): a node or a client
+    that shares the directory refuses the log from then on."""
 
 
 class OwnSourceSection(_Section, frozen=True, kw_only=True):
@@ -153,7 +156,11 @@ def load_config(path: Path) -> Config:
         config,
         log=replace(config.log, policy_path=str(base / config.log.policy_path), tiles=tiles),
         monitor=replace(config.monitor, state_path=str(base / config.monitor.state_path)),
-        alerts=replace(config.alerts, jsonl_path=absolute(config.alerts.jsonl_path)),
+        alerts=replace(
+            config.alerts,
+            jsonl_path=absolute(config.alerts.jsonl_path),
+            convictions_path=absolute(config.alerts.convictions_path),
+        ),
         watch=replace(
             config.watch,
             own_sources=[

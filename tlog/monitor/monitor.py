@@ -292,7 +292,7 @@ class Monitor:
                         evidence, judged, checked=checked, lookups=lookups, policy=self._views.policy
                     )
                 if whole is not None:
-                    self._desk.book.update_evidence(alert_id, whole)
+                    self._desk.complete_evidence(alert_id, whole)
 
     def _fetch(self, leaf_index: int, under: VerifiedCheckpoint) -> bytes | None:
         """Read one entry again that was checked and is not kept; None where the source does not show it."""

@@ -123,10 +123,25 @@ class Views:
         try:
             if smaller.tree_size > 0:
                 path = source.prove_consistency(smaller.checkpoint, larger.checkpoint)
-            verify_consistency(smaller.tree_size, larger.tree_size, path, smaller.root_hash, larger.root_hash)
         except (ProofError, OutOfRangeError, NotFoundError, MalformedError) as error:
-            convicting = self._convict(smaller, source)
-            raise convicting or self._contradiction(smaller, larger, path, error) from error
+            # A copy that is behind, or damaged, says nothing about what the log would show.
+            if source.may_be_stale:
+                raise
+            raise self._unproven(smaller, larger, path, error, source) from error
+        try:
+            verify_consistency(smaller.tree_size, larger.tree_size, path, smaller.root_hash, larger.root_hash)
+        except ProofError as error:
+            raise self._unproven(smaller, larger, path, error, source) from error
+
+    def _unproven(
+        self,
+        smaller: VerifiedCheckpoint,
+        larger: VerifiedCheckpoint,
+        path: Sequence[bytes],
+        error: Exception,
+        source: LogSource,
+    ) -> AlarmError:
+        return self._convict(smaller, source) or self._contradiction(smaller, larger, path, error)
 
     def _convict(self, smaller: VerifiedCheckpoint, source: LogSource) -> AlarmError | None:
         """Ask the source for a path that shows its history of now to be another one; None when it does not.
