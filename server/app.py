@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from server.backlog import Backlog
 from server.config import Config, load_config
+from server.gossip_service import GossipService
 from server.log_service import LogService, Threads
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
@@ -37,9 +38,9 @@ from tlog.errors import ConfigError, StateUnknownError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
-from tlog.policy import build_policy
+from tlog.policy import Policy, build_policy
 from tlog.storage.lmdb_store import LmdbStore
-from tlog.v1 import log_pb2
+from tlog.v1 import gossip_pb2, log_pb2
 
 SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 
@@ -149,6 +150,17 @@ class Server:
             max_streams=config.grpc.max_concurrent_streams,
         )
         register(server, log_pb2.DESCRIPTOR.services_by_name["LogService"], service)
+        if config.gossip.enabled:
+            gossip = GossipService(
+                log,
+                feed,
+                metrics,
+                policy=self._own_policy(log),
+                state_path=Path(config.gossip.state_path),
+                thread=_pool(stack, 1, "gossip"),
+                on_contradicted=backlog.refuse_all,
+            )
+            register(server, gossip_pb2.DESCRIPTOR.services_by_name["GossipService"], gossip)
         healths = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healths, server)
         if config.grpc.reflection:
@@ -185,9 +197,7 @@ class Server:
         self, log: Log, feed: CheckpointFeed, metrics: Metrics, reading: Executor
     ) -> WitnessedPublisher:
         config = self._config
-        policy = build_policy([log.vkey])
-        if config.witnesses.policy_path:
-            policy = read_policy(Path(config.witnesses.policy_path), log)
+        policy = self._own_policy(log)
         cosigner_path = config.log.cosigner_key_path
         return WitnessedPublisher(
             log,
@@ -202,6 +212,11 @@ class Server:
             reading=reading,
             on_fatal=self._fail,
         )
+
+    def _own_policy(self, log: Log) -> Policy:
+        """Return the witnesses' policy, which lists this log too, or one that lists nothing else."""
+        policy_path = self._config.witnesses.policy_path
+        return read_policy(Path(policy_path), log) if policy_path else build_policy([log.vkey])
 
     def _fail(self, error: BaseException) -> None:
         """Take note of what ended the sequencer or the publisher; may be called from any thread."""

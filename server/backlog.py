@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from server.metrics import Metrics
-from tlog.errors import PushbackError
+from tlog.errors import CorruptionError, PushbackError
 
 _MIN_RETRY_S = 0.05
 _MAX_RETRY_S = 5.0
@@ -30,6 +30,7 @@ class Backlog:
         self._bytes = 0
         self._recent_entries = 1.0
         self._recent_s = 0.001
+        self._refusal: str | None = None
         metrics.watch_queue(lambda: self._entries, lambda: self._bytes)
 
     @contextmanager
@@ -37,8 +38,10 @@ class Backlog:
         """Count one call while the block runs.
 
         A call larger than the limits still passes when nothing else waits. Raises PushbackError when the
-        backlog is full.
+        backlog is full, and CorruptionError after `refuse_all`.
         """
+        if self._refusal is not None:
+            raise CorruptionError(self._refusal)
         full = self._entries + entries > self._max_entries or self._bytes + size_bytes > self._max_bytes
         if self._entries and full:
             self._metrics.pushed_back()
@@ -54,6 +57,10 @@ class Backlog:
         finally:
             self._entries -= entries
             self._bytes -= size_bytes
+
+    def refuse_all(self, error: CorruptionError) -> None:
+        """Take no more calls, until the server is started again; those that were counted go on."""
+        self._refusal = str(error)
 
     def committed(self, entries: int, seconds: float) -> None:
         """Take note of how long a commit took; may be called from any thread."""

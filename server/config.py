@@ -87,6 +87,14 @@ class WitnessesSection(_Section, frozen=True, kw_only=True):
     """How often the newest checkpoint is cosigned again when nothing is appended."""
 
 
+class GossipSection(_Section, frozen=True, kw_only=True):
+    """Says whether members' nodes may compare with the log itself what they hold of it."""
+
+    enabled: bool = True
+    state_path: FilePath = "gossip"
+    """Directory of the evidence that was heard; it is made if need be."""
+
+
 class LimitsSection(_Section, frozen=True, kw_only=True):
     """Bounds what may wait for the sequencer; what does not fit is pushed back with a delay."""
 
@@ -111,6 +119,7 @@ class Config(_Section, frozen=True, kw_only=True):
     metrics: MetricsSection = field(default_factory=MetricsSection)
     tiles: TilesSection = field(default_factory=TilesSection)
     witnesses: WitnessesSection = field(default_factory=WitnessesSection)
+    gossip: GossipSection = field(default_factory=GossipSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
 
@@ -152,4 +161,5 @@ def load_config(path: Path) -> Config:
         witnesses=msgspec.structs.replace(
             config.witnesses, policy_path=absolute(config.witnesses.policy_path)
         ),
+        gossip=msgspec.structs.replace(config.gossip, state_path=str(base / config.gossip.state_path)),
     )

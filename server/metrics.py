@@ -77,6 +77,11 @@ class Metrics:
         self._tree_size = Gauge(
             "tlog_tree_size_entries", "Committed tree size in leaves.", registry=self.registry
         )
+        self._contradictions = Counter(
+            "tlog_gossip_contradictions",
+            "Checkpoints with this log's signature that are not of its tree.",
+            registry=self.registry,
+        )
         self._published_at = time.monotonic()
         Gauge(
             "tlog_checkpoint_age_seconds",
@@ -127,6 +132,10 @@ class Metrics:
     def commit_failed(self) -> None:
         """Count one commit that did not happen."""
         self._failures.inc()
+
+    def contradicted(self) -> None:
+        """Count one checkpoint with this log's signature that is not of its tree."""
+        self._contradictions.inc()
 
     def published(self, tree_size: int) -> None:
         """Note a newly published checkpoint."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from _support.command_line import tlog
 
-from server.config import Config, GrpcSection, LogSection, load_config, parse_config
+from server.config import Config, GossipSection, GrpcSection, LogSection, load_config, parse_config
 from tlog.cli import init as init_module
 from tlog.cli import new_directory as new_directory_module
 from tlog.envelope import decode_entry
@@ -85,7 +85,10 @@ def test_the_server_takes_the_configuration_as_it_is(tmp_path: Path) -> None:
     config = load_config(tmp_path / "log" / "tlog.toml")
 
     assert config == Config(
-        log=LogSection(store_path=str(tmp_path / "log" / "store"), key_path=str(tmp_path / "log" / "log.key"))
+        log=LogSection(
+            store_path=str(tmp_path / "log" / "store"), key_path=str(tmp_path / "log" / "log.key")
+        ),
+        gossip=GossipSection(state_path=str(tmp_path / "log" / "gossip")),
     )
 
 

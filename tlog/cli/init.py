@@ -57,6 +57,10 @@ key_path = "log.key"
 # timeout_s = 5.0
 # refresh_s = 60.0
 
+[gossip]
+# enabled = true
+# state_path = "gossip"
+
 [limits]
 # max_queued_entries = 20000
 # max_queued_bytes = 67108864

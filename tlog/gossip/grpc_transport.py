@@ -16,6 +16,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_WIRE_BYTES),
     ("grpc.max_send_message_length", MAX_WIRE_BYTES),
     ("grpc.max_metadata_size", 8 << 10),
+    # Only "identity": grpc unpacks a compressed message before it looks at its size.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     # The peer book decides when to try again; the channel should be ready by then.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -15,7 +15,7 @@ Whatever is remembered is durable before it is relied on, or told to anybody. A 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain
@@ -86,16 +86,19 @@ class Pool:
         trees: KeptTrees,
         *,
         patience_s: float = DEFAULT_PATIENCE_S,
+        told: Callable[[str], HeldCheckpoint | None] | None = None,
         now_s: float = 0.0,
     ) -> None:
         """Take up what `state` remembers. Raises CorruptionError when that does not verify any more.
 
+        `told`, where given, says what is told of a log in place of the anchor and the newest checkpoint.
         Doubts that were not alarmed yet are not remembered: whoever holds them will send them again.
         """
         self.policy = policy
         self._state = state
         self._trees = trees
         self._patience_s = patience_s
+        self._told = told
         self.convictions = Convictions(policy, state)
         self._turn = 0
         self._remembered: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
@@ -250,6 +253,8 @@ class Pool:
         """Return the anchor, the newest where it is another, and what is in doubt."""
         newest, anchor = self._views(origin)
         views = [newest] if anchor is newest else [anchor, newest]
+        if self._told is not None:
+            views = [self._told(origin)]
         doubts = [doubt.held for doubt in self._followed[origin].doubts]
         return [*(view for view in views if view is not None), *doubts]
 

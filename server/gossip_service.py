@@ -1,0 +1,144 @@
+"""The log as a meeting point: it answers Exchange like any node, and learns at once what contradicts it.
+
+Its own tree judges every checkpoint that somebody holds of it, and nothing that it signed can be unknown to
+it. If something is (a restored backup, a copied key, a second server on a copy), it must not sign any more:
+what it would append to is not what the members hold. It goes on answering, so that they hear of it.
+
+Only what is published is told; every path up to the committed size is given, and the committed tree judges.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from server.answers import CallLimit, Context, unary
+from server.metrics import Metrics
+from server.publisher import CheckpointFeed
+from tlog.errors import CorruptionError, RemoteError
+from tlog.gossip.grpc_service import ExchangeDesk
+from tlog.gossip.held import HeldCheckpoint, hold_checkpoint
+from tlog.gossip.judgement import ALARMS, Judgement
+from tlog.gossip.message import ConsistencyPath, GossipMessage
+from tlog.gossip.peer_book import PeerBook
+from tlog.gossip.pool import Pool
+from tlog.gossip.round import Gossiper, RunInThread
+from tlog.gossip.state_directory import StateDirectory
+from tlog.log import Log
+from tlog.policy import Policy
+from tlog.v1 import gossip_pb2, gossip_pb2_grpc
+
+_LOGGER = logging.getLogger("tlog.server")
+MAX_CALLS = 32
+"""Exchanges under way; more are pushed back, and no Append waits for any."""
+
+
+class LogTree:
+    """Gives paths out of the log itself; is the KeptTrees of its pool."""
+
+    def __init__(self, log: Log, feed: CheckpointFeed, policy: Policy) -> None:
+        self._log = log
+        self._feed = feed
+        self._policy = policy
+        self._committed: HeldCheckpoint | None = None
+        self._published: HeldCheckpoint | None = None
+
+    def anchor(self, origin: str) -> HeldCheckpoint | None:
+        """Return the committed checkpoint, which judges whatever comes."""
+        self._committed = self._hold(self._log.checkpoint().note, self._committed)
+        return self._committed
+
+    def published(self, origin: str) -> HeldCheckpoint | None:
+        """Return the published checkpoint, the only one that is told."""
+        self._published = self._hold(self._feed.newest.note, self._published)
+        return self._published
+
+    def path(self, origin: str, start_size: int, end_size: int) -> ConsistencyPath | None:
+        """Return the path between two committed sizes."""
+        with self._log.view() as view:
+            if not 0 < start_size < end_size <= view.tree_size:
+                return None
+            hashes = tuple(view.prove_consistency(start_size, end_size))
+            if start_size & (start_size - 1) == 0:
+                # RFC 9162 leaves out the first node where it is the whole smaller tree.
+                hashes = (view.root_hash(start_size), *hashes)
+        return ConsistencyPath(start_size=start_size, end_size=end_size, hashes=hashes)
+
+    def _hold(self, note: bytes, before: HeldCheckpoint | None) -> HeldCheckpoint:
+        if before is not None and before.note == note:
+            return before
+        return hold_checkpoint(note, self._policy)
+
+
+class GossipService(gossip_pb2_grpc.GossipServiceServicer):
+    """Serves tlog.v1.GossipService for the log's own origin."""
+
+    def __init__(
+        self,
+        log: Log,
+        feed: CheckpointFeed,
+        metrics: Metrics,
+        *,
+        policy: Policy,
+        state_path: Path,
+        thread: Executor,
+        on_contradicted: Callable[[CorruptionError], None],
+    ) -> None:
+        """Judge in `thread`, an executor of one thread.
+
+        `on_contradicted` is told, in the event loop, when somebody holds what this log did not sign as it is
+        now; also at once when that was so before a restart. Raises StorageError and CorruptionError.
+        """
+        self.metrics = metrics
+        self.calls = CallLimit("exchanges", MAX_CALLS)
+        self.streams = CallLimit("streams", MAX_CALLS)
+        self._origin = log.origin
+        self._on_contradicted = on_contradicted
+        tree = LogTree(log, feed, policy)
+        # What the log itself cannot prove nobody can: there is nothing to wait for.
+        pool = Pool(policy, StateDirectory(state_path), tree, patience_s=0.0, told=tree.published)
+        gossiper = Gossiper(
+            pool,
+            PeerBook(()),
+            _NobodyIsAsked(),
+            fan_out=1,
+            clock=time.monotonic,
+            randomness=random.Random(),  # noqa: S311 - nobody is drawn
+            run=RunInThread(thread),
+            on_judgement=self._hear,
+        )
+        self._desk = ExchangeDesk(gossiper, time.monotonic)
+        if pool.convictions.is_refused(self._origin) or pool.unproven(self._origin):
+            self._contradicted("it was so before this start", str(state_path))
+
+    @unary
+    async def Exchange(
+        self, request: gossip_pb2.ExchangeRequest, context: Context
+    ) -> gossip_pb2.ExchangeResponse:
+        """Judge what a node holds, and tell what is published."""
+        return await self._desk.exchange(context.peer(), request)
+
+    def _hear(self, who: str, judgement: Judgement) -> None:
+        if judgement.outcome in ALARMS and judgement.origin == self._origin:
+            self._contradicted(judgement.reason, who)
+
+    def _contradicted(self, reason: str, who: str) -> None:
+        self.metrics.contradicted()
+        error = CorruptionError(
+            f"this log takes no more entries: its key signed what is not in its tree ({reason}; from {who}). "
+            "It was restored from an old copy, or somebody else has its key: members hold the evidence"
+        )
+        _LOGGER.critical("%s", error)
+        self._on_contradicted(error)
+
+
+class _NobodyIsAsked:
+    """Is the transport of a log, which only answers."""
+
+    async def exchange(self, address: str, message: GossipMessage) -> GossipMessage:
+        """Refuse."""
+        raise RemoteError(f"a log asks nobody, and not {address}")
