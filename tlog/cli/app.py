@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "lookup": ("read", _USE),
     "status": ("status", _USE),
     "prove": ("prove", _USE),
+    "evidence": ("evidence", _USE),
     "monitor": ("monitor", _USE),
     "tiles": ("tiles", _USE),
     "member": ("member", _GOVERN),
