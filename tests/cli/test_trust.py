@@ -37,13 +37,27 @@ def test_two_roots_at_one_size_are_a_split_view_whose_notes_are_kept(served, tmp
 
     assert ended.code == 1
     assert ended.error["code"] == "split_view"
-    kept = {path.read_bytes() for path in (tmp_path / "state").glob("*.evidence")}
+    kept = {path.read_bytes() for path in (tmp_path / "state").glob("*.note")}
     assert kept == {newest, forged}
     notes = " ".join(ended.error["notes"])
-    assert all(str(path) in notes for path in (tmp_path / "state").glob("*.evidence"))
+    assert all(str(path) in notes for path in (tmp_path / "state").glob("*.note"))
     assert f"trusted: size {size}" in notes
     assert str(served.policy) in notes
     assert (tmp_path / "state" / STATE_NAME).read_bytes() == forged
+    assert_convicted(served, tmp_path / "state", notes, "same-size")
+
+
+def assert_convicted(served, state: Path, notes: str, kind: str) -> None:
+    """The evidence is a file that is named, convicts by the policy, and stops every command from then on."""
+    (evidence,) = (state / "evidence").iterdir()
+    assert evidence.name.startswith(f"{kind}-")
+    assert str(evidence) in notes
+    assert tlog("evidence", "verify", evidence, "--policy", served.policy).code == 0
+    for command in (("checkpoint",), ("status",), ("lookup", "a:b"), ("entries",)):
+        refused = asked(served, state, *command)
+        assert refused.code == 1
+        assert refused.error["code"] == "convicted"
+        assert str(evidence) in refused.error["message"]
 
 
 def test_a_size_that_the_log_cannot_lead_to_is_an_alarm_whose_notes_are_kept(served, tmp_path: Path) -> None:
@@ -54,7 +68,9 @@ def test_a_size_that_the_log_cannot_lead_to_is_an_alarm_whose_notes_are_kept(ser
 
     assert ended.code == 1
     assert ended.error["code"] == "consistency_unproven"
-    assert forged in {path.read_bytes() for path in (tmp_path / "state").glob("*.evidence")}
+    assert forged in {path.read_bytes() for path in (tmp_path / "state").glob("*.note")}
+    # The log gave the path by which it is convicted.
+    assert_convicted(served, tmp_path / "state", " ".join(ended.error["notes"]), "sizes")
 
 
 @pytest.mark.parametrize("command", [("entries",), ("member", "show"), ("lookup", "a:b"), ("status",)])

@@ -20,7 +20,7 @@ EVERY_COMMAND = [
     *(
         (name,)
         for name in COMMANDS
-        if name not in ("witness", "monitor", "prove", "tiles", "member", "rules", "governance")
+        if name not in ("witness", "monitor", "evidence", "prove", "tiles", "member", "rules", "governance")
     ),
     ("witness", "init"),
     ("witness", "serve"),
@@ -30,6 +30,8 @@ EVERY_COMMAND = [
     ("monitor", "run"),
     ("monitor", "status"),
     ("monitor", "serve"),
+    ("evidence", "verify"),
+    ("evidence", "show"),
     ("prove", "inclusion"),
     ("prove", "consistency"),
     ("tiles", "check"),

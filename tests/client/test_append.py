@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_origin_is_refused(connect: Connect, log: LyingL
 
 
 def test_a_forked_tree_is_refused_with_both_checkpoints(
-    connect: Connect, log: LyingLog, state_file: Path
+    connect: Connect, log: LyingLog, state_file: Path, tmp_path: Path
 ) -> None:
     client = _prepared(connect, log)
     trusted = log.note(10)
@@ -323,6 +323,8 @@ def test_a_forked_tree_is_refused_with_both_checkpoints(
     with pytest.raises(ConsistencyUnprovenError) as caught:
         client.append([b"more"])
     assert caught.value.checkpoints == (trusted, log.note(11))
+    # A client that knows of no evidence: the first one now refuses every call.
+    client = connect(evidence_directory=tmp_path / "other evidence")
     log.fork_to([*entries(0, 9), b"forged"])
     with pytest.raises(SplitViewError) as split:
         client.append([b"forged"])

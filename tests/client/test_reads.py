@@ -115,9 +115,9 @@ def test_every_answer_with_an_older_consistent_tree_is_stale_and_trust_stays(
 
 @pytest.mark.parametrize("method", ASK)
 def test_no_answer_over_a_forked_tree_is_taken(
-    client: LogClient, filled: LyingLog, state_file: Path, method: str
+    connect: Connect, filled: LyingLog, state_file: Path, tmp_path: Path, method: str
 ) -> None:
-    client.checkpoint()
+    connect().checkpoint()
     trusted = filled.note(30)
     forged = [b"forged", *entries(1, 30)]
     for history, error in [
@@ -126,6 +126,8 @@ def test_no_answer_over_a_forked_tree_is_taken(
         (forged[:25], ConsistencyUnprovenError),
     ]:
         filled.fork_to(history)
+        # Each time a client that knows of no evidence: one that does refuses every call.
+        client = connect(evidence_directory=tmp_path / str(len(history)))
         with pytest.raises(error) as caught:
             ASK[method](client)
         assert caught.value.checkpoints[0] == trusted

@@ -216,9 +216,9 @@ def default_state_directory() -> Path:
 
 
 def _keep_checkpoints(directory: Path, origin: str, checkpoints: tuple[bytes, ...]) -> Iterator[Path]:
-    """Write the checkpoints that contradict each other beside the trusted one; they may be evidence."""
+    """Write checkpoints that may contradict each other beside the trusted one: evidence is made of such."""
     for note in checkpoints:
-        path = directory / f"{safe_file_name(origin)}.{sha256(note).hexdigest()[:16]}.evidence"
+        path = directory / f"{safe_file_name(origin)}.{sha256(note).hexdigest()[:16]}.note"
         try:
             write_file(path, note)
         except StorageError:

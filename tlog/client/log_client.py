@@ -9,6 +9,7 @@ then the trusted checkpoint is what it was. There is no switch that turns a gate
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,13 @@ from tlog.checkpoint import Checkpoint
 from tlog.client.append_reply import Appended, verify_append_reply
 from tlog.client.checkpoint_file import CheckpointFile
 from tlog.client.connection import Connection
+from tlog.client.evidence_keeper import (
+    EvidenceKeeper,
+    ask_consistency_path,
+    evidence_beside,
+    guarded,
+    guarded_iterator,
+)
 from tlog.client.proven_entries import (
     ProvenEntry,
     prove_entry,
@@ -34,15 +42,13 @@ from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
 from tlog.client.wire import (
     MAX_BATCH_BYTES,
     MAX_BATCH_ENTRIES,
-    MAX_KEYS,
     decode_hashes,
     decode_size,
     encode_entry_key,
+    encode_keys,
 )
 from tlog.encoding import MAX_SIZE, encode_utf8
-from tlog.envelope import decode_entry
 from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofError
-from tlog.event import parse_event
 from tlog.membership import Registry
 from tlog.merkle import verify_consistency
 from tlog.merkle.arguments import check_size
@@ -62,6 +68,8 @@ class LogClient:
     it is kept in memory, and the first answer of every run is believed as to history. `genesis_leaf_hash` is
     the one that `tlog init` printed, 32 bytes: the log must prove it to be its leaf 0 before the first of its
     checkpoints is believed, which costs one call more.
+    Evidence that the log contradicts itself is kept in `evidence_directory`, by default `evidence` beside the
+    checkpoint file; while it is there, every call raises ConvictedError.
     `timeout_s` bounds one attempt of a call, `retry.deadline_s` the call with all its attempts; `watch_s`
     is how long one checkpoint stream stays open before it is opened again. Without `credentials` the
     connection is plaintext: what is proven stays proven, but it can be read.
@@ -78,6 +86,7 @@ class LogClient:
         policy: Policy,
         *,
         checkpoint_file: Path | None,
+        evidence_directory: Path | None = None,
         origin: str | None = None,
         genesis_leaf_hash: bytes | None = None,
         timeout_s: float = 10.0,
@@ -99,6 +108,9 @@ class LogClient:
         self._connection = Connection(
             address, credentials=credentials, timeout_s=timeout_s, retry=retry or RetryPolicy()
         )
+        directory = evidence_directory or evidence_beside(checkpoint_file)
+        ask_path = partial(ask_consistency_path, self._connection)
+        self._evidence = EvidenceKeeper(start.origin, start.policy, directory, ask_path)
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +132,7 @@ class LogClient:
         """Return the newest trusted checkpoint; None before the first contact."""
         return self._keeper.state.newest
 
+    @guarded
     def append(self, entries: Sequence[bytes], *, cosigned: bool = False) -> list[Appended]:
         """Append entries, all or none, and return where each is, in the order given.
 
@@ -148,6 +161,7 @@ class LogClient:
         self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
         return appended
 
+    @guarded
     def checkpoint(self) -> VerifiedCheckpoint:
         """Return the newest published checkpoint, which meets the whole policy.
 
@@ -162,6 +176,7 @@ class LogClient:
         self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
         return checkpoint
 
+    @guarded_iterator
     def watch_checkpoints(self) -> Iterator[VerifiedCheckpoint]:
         """Yield the published checkpoint now, and every larger one that comes, until the client is closed.
 
@@ -181,6 +196,7 @@ class LogClient:
             raise OutOfRangeError(f"entries [{start}, {end}) are no range: 0 <= start <= end is needed")
         return self._entries(start, end)
 
+    @guarded
     def inclusion_proofs(
         self, entries: Sequence[bytes], *, leaf_indices: Sequence[int] | None = None
     ) -> list[ProvenEntry | None]:
@@ -192,7 +208,7 @@ class LogClient:
         indices, else MalformedError.
         """
         proven: list[ProvenEntry | None] = []
-        for part, keys, indices in _parts(entries, leaf_indices):
+        for part, keys, indices in encode_keys(entries, leaf_indices):
             anchor = self._keeper.state
             request = log_pb2.GetInclusionProofsRequest(keys=keys, trusted_tree_size=anchor.tree_size)
             try:
@@ -220,6 +236,7 @@ class LogClient:
             raise NotFoundError(f"{self.origin} has no entry with the (source, id) of this one")
         return proven
 
+    @guarded
     def find_entry(self, source: str, event_id: str) -> ProvenEntry:
         """Return the entry of the event that is named (source, event_id), proven to be in the published tree.
 
@@ -249,6 +266,7 @@ class LogClient:
             raise NotFoundError(f"{self.origin} has no entry with source {source!r} and id {event_id!r}")
         return found
 
+    @guarded
     def consistency_proof(self, first: Checkpoint, second: Checkpoint) -> tuple[bytes, ...]:
         """Return the proof that the tree of `first` is a prefix of the tree of `second`, verified.
 
@@ -262,6 +280,7 @@ class LogClient:
         verify_consistency(size1, size2, proof, first.root_hash, second.root_hash)
         return proof
 
+    @guarded
     def receipts(
         self, entries: Sequence[bytes], *, leaf_indices: Sequence[int] | None = None
     ) -> list[bytes | None]:
@@ -271,7 +290,7 @@ class LogClient:
         checkpoint, which is not proven.
         """
         receipts: list[bytes | None] = []
-        for part, keys, indices in _parts(entries, leaf_indices):
+        for part, keys, indices in encode_keys(entries, leaf_indices):
             reply = self._connection.call(
                 self._connection.get_receipts, log_pb2.GetReceiptsRequest(keys=keys)
             )
@@ -301,6 +320,7 @@ class LogClient:
         """
         return verify_registry(self.origin, self._genesis_leaf_hash, self.lookup(GOVERNANCE_KEY))
 
+    @guarded_iterator
     def _entries(self, start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
         if start == end:
             return
@@ -313,6 +333,7 @@ class LogClient:
             self.checkpoint()  # a log that was rolled back cannot prove this one
             raise
 
+    @guarded_iterator
     def _lookup(self, business_key: str, start: int) -> Iterator[ProvenEntry]:
         while True:
             anchor = self._keeper.state
@@ -361,23 +382,3 @@ def _check_batch(entries: Sequence[bytes]) -> None:
 def _check_count(asked: int, answered: int) -> None:
     if asked != answered:
         raise ProofError(f"{asked} entries were asked for, and the log answered for {answered}")
-
-
-def _parts(
-    entries: Sequence[bytes], leaf_indices: Sequence[int] | None
-) -> Iterator[tuple[Sequence[bytes], list[log_pb2.EntryKey], Sequence[int | None]]]:
-    """Cut what is asked for into calls: the entries of each, the keys to send, and the indices among them."""
-    if leaf_indices is not None and len(leaf_indices) != len(entries):
-        raise MalformedError(f"{len(leaf_indices)} leaf indices are given for {len(entries)} entries")
-    indices: Sequence[int | None] = leaf_indices or [None] * len(entries)
-    for first in range(0, len(entries), MAX_KEYS):
-        part = entries[first : first + MAX_KEYS]
-        part_indices = indices[first : first + MAX_KEYS]
-        keys = []
-        for entry, index in zip(part, part_indices, strict=True):
-            if index is None:
-                event = parse_event(decode_entry(entry).payload)
-                keys.append(encode_entry_key((event.source, event.id)))
-            else:
-                keys.append(encode_entry_key(index))
-        yield part, keys, part_indices

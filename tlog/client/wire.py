@@ -6,19 +6,21 @@ proof may have any length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tlog.encoding import MAX_SIZE, encode_utf8
-from tlog.envelope import MAX_ENTRY_BYTES
+from tlog.envelope import MAX_ENTRY_BYTES, decode_entry
 from tlog.errors import (
     BatchRefusedError,
+    MalformedError,
     OutOfRangeError,
     ProofError,
     RefusalReason,
     RefusedError,
     RemoteError,
 )
+from tlog.event import parse_event
 from tlog.merkle.arguments import check_size
 from tlog.v1 import log_pb2
 
@@ -167,3 +169,26 @@ def printable(text: str) -> str:
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
     return shown if len(shown) <= MAX_TEXT_CHARACTERS else f"{shown[:MAX_TEXT_CHARACTERS]}…"
+
+
+def encode_keys(
+    entries: Sequence[bytes], leaf_indices: Sequence[int] | None
+) -> Iterator[tuple[Sequence[bytes], list[log_pb2.EntryKey], Sequence[int | None]]]:
+    """Cut what is asked for into calls: the entries of each, the keys to send, and the indices among them.
+
+    An entry without an index is asked for by its event's (source, id). Raises MalformedError.
+    """
+    if leaf_indices is not None and len(leaf_indices) != len(entries):
+        raise MalformedError(f"{len(leaf_indices)} leaf indices are given for {len(entries)} entries")
+    indices: Sequence[int | None] = leaf_indices or [None] * len(entries)
+    for first in range(0, len(entries), MAX_KEYS):
+        part = entries[first : first + MAX_KEYS]
+        part_indices = indices[first : first + MAX_KEYS]
+        keys = []
+        for entry, index in zip(part, part_indices, strict=True):
+            if index is None:
+                event = parse_event(decode_entry(entry).payload)
+                keys.append(encode_entry_key((event.source, event.id)))
+            else:
+                keys.append(encode_entry_key(index))
+        yield part, keys, part_indices
