@@ -100,7 +100,7 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         self._on_contradicted = on_contradicted
         tree = LogTree(log, feed, policy)
         # What the log itself cannot prove nobody can: there is nothing to wait for.
-        pool = Pool(policy, StateDirectory(state_path), tree, patience_s=0.0, told=tree.published)
+        pool = Pool(policy, StateDirectory(state_path, policy), tree, patience_s=0.0, told=tree.published)
         gossiper = Gossiper(
             pool,
             PeerBook(()),

@@ -92,7 +92,6 @@ def test_a_member_that_is_behind_catches_up_by_one_exchange(config: Path, allian
         assert Outcome.NEW in [one.outcome for one in judgements]
         assert later.newest(alliance.origin).tree_size == index + 1
         assert later.wanted() == ()
-        assert Path(config.parent / "gossip" / "evidence").is_dir()
 
 
 def test_the_server_gives_the_path_between_any_two_sizes(config: Path, alliance: Alliance) -> None:
@@ -172,7 +171,7 @@ def test_a_server_restored_from_an_old_copy_hears_of_it_before_it_signs_a_second
         contact(server, alliance, [held.note], NoTrees())
         with pytest.raises(RemoteError, match="takes no more entries"):
             append(server, alliance, 61)
-    assert not list((config.parent / "gossip" / "evidence").iterdir())
+    assert not (config.parent / "gossip" / "evidence").exists()
 
 
 def test_strangers_and_forgers_change_nothing(config: Path, alliance: Alliance) -> None:

@@ -79,18 +79,33 @@ class Convictions:
             )
         return self.keep(conviction, Outcome.CONVICTED)
 
+    def refresh(self) -> list[Judgement]:
+        """Take up evidence that somebody else put where `state` keeps it. Raises StorageError."""
+        judgements = []
+        for evidence in self._state.evidence():
+            digest = evidence_digest(evidence)
+            if digest not in self._by_digest and digest not in self._needless:
+                conviction = verify_stored(evidence, self._policy, judge_evidence)
+                self._remember(conviction)
+                judgements.append(_convicted(conviction, Outcome.CONVICTED, 0))
+        return judgements
+
     def keep(self, conviction: Conviction, outcome: Outcome, held: HeldCheckpoint | None = None) -> Judgement:
         """Make evidence durable, and then rely on it. Raises StorageError, and then relies on nothing."""
         self._state.keep_evidence(conviction.evidence)
         self._remember(conviction)
-        return Judgement(
-            outcome=outcome,
-            origin=conviction.origin,
-            tree_size=0 if held is None else held.tree_size,
-            reason=f"{conviction.finding}; convicted: {', '.join(sorted(conviction.convicted))}",
-            evidence=conviction.evidence,
-        )
+        return _convicted(conviction, outcome, 0 if held is None else held.tree_size)
 
     def _remember(self, conviction: Conviction) -> None:
         self._by_digest[evidence_digest(conviction.evidence)] = conviction
         self._convicted |= conviction.convicted
+
+
+def _convicted(conviction: Conviction, outcome: Outcome, tree_size: int) -> Judgement:
+    return Judgement(
+        outcome=outcome,
+        origin=conviction.origin,
+        tree_size=tree_size,
+        reason=f"{conviction.finding}; convicted: {', '.join(sorted(conviction.convicted))}",
+        evidence=conviction.evidence,
+    )

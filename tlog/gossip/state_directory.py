@@ -1,10 +1,10 @@
-"""A node's memory on disk: what it holds of each log, and all evidence, each piece a file that anybody reads.
+"""A node's memory on disk: what it holds of each log, and all evidence, each piece a file of its own.
 
 ::
 
     logs/<SHA-256 of the origin>/newest       the signed note of the newest checkpoint
                                  unproven-N   the signed notes that nobody could prove
-    evidence/<SHA-256>.tlog-evidence          for `tlog evidence verify`; never removed
+    evidence/                                 a tlog.evidence_store: for `tlog evidence verify`, never removed
 
 A crash leaves each file old or new, whole. Between two files of one log it may leave an unproven note that is
 settled already, which is settled again; never a newest one without what was in doubt beside it.
@@ -16,11 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from tlog.errors import CorruptionError, StorageError
+from tlog.evidence import format_evidence, parse_evidence
+from tlog.evidence_store import EvidenceStore
 from tlog.gossip.durable_file import replace_file
-from tlog.gossip.message import MAX_CHECKPOINT_BYTES, evidence_digest
+from tlog.gossip.message import MAX_CHECKPOINT_BYTES
 from tlog.gossip.state import StoredView
+from tlog.policy import Policy
 
-EVIDENCE_SUFFIX = ".tlog-evidence"
 NEWEST_NAME = "newest"
 UNPROVEN_PREFIX = "unproven-"
 
@@ -28,20 +30,19 @@ UNPROVEN_PREFIX = "unproven-"
 class StateDirectory:
     """Is the GossipState of one node, which must be the directory's only user."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, policy: Policy) -> None:
         """Use a directory, which is made if need be. Raises StorageError."""
         self._logs = directory / "logs"
-        self._evidence = directory / "evidence"
+        self._evidence = EvidenceStore(directory / "evidence", policy)
         try:
-            for path in (self._logs, self._evidence):
-                path.mkdir(parents=True, exist_ok=True)
+            self._logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"the state directory {directory} cannot be made: {error}") from error
 
     @property
     def evidence_directory(self) -> Path:
-        """Return where the evidence files are."""
-        return self._evidence
+        """Return where the evidence files are, once there are any."""
+        return self._evidence.directory
 
     def load(self, origin: str) -> StoredView:
         """Return what was saved last for a log. Raises StorageError, and CorruptionError for huge files."""
@@ -73,22 +74,15 @@ class StateDirectory:
             raise StorageError(f"the state in {directory} cannot be written: {error}") from error
 
     def evidence(self) -> list[bytes]:
-        """Return all evidence, the oldest first. Raises StorageError, CorruptionError."""
-        try:
-            paths = sorted(
-                self._evidence.glob(f"*{EVIDENCE_SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path)
-            )
-            return [path.read_bytes() for path in paths]
-        except OSError as error:
-            raise StorageError(f"the evidence in {self._evidence} cannot be read: {error}") from error
+        """Return all evidence that convicts by the policy, also what other processes put there.
+
+        Raises StorageError, and CorruptionError for a file that is not what was kept.
+        """
+        return [format_evidence(stored.evidence) for stored in self._evidence.pieces()]
 
     def keep_evidence(self, evidence: bytes) -> None:
-        """Keep a piece of evidence under its digest. Raises StorageError."""
-        path = self._evidence / f"{evidence_digest(evidence).hex()}{EVIDENCE_SUFFIX}"
-        try:
-            _replace_if_other(path, evidence)
-        except OSError as error:
-            raise StorageError(f"evidence cannot be kept in {path}: {error}") from error
+        """Keep a verified piece of evidence, unless another convicts the same keys. Raises StorageError."""
+        self._evidence.add(parse_evidence(evidence))
 
     def _of(self, origin: str) -> Path:
         return self._logs / sha256(origin.encode()).hexdigest()
