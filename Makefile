@@ -13,7 +13,7 @@ INSTALLED := .venv/installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format types generate check-generated constraints demo serve clean
+.PHONY: help venv test lint format types generate check-generated constraints demo attack serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ constraints: ## write constraints.txt anew: the newest releases, but grpcio as d
 
 demo: $(INSTALLED) ## an alliance on real data: server, members, receipts, all checked (2 minutes)
 	$(BIN)/python -m examples.demo $(ARGS)
+
+attack: $(INSTALLED) ## tell every lie to real processes, and see who notices (1 minute)
+	$(BIN)/python -m examples.attack $(ARGS)
 
 serve: $(INSTALLED) ## serve a log of one's own from ./my-log, made by `tlog init` the first time
 	@test -e my-log || $(BIN)/tlog init my-log --origin $(ORIGIN)
