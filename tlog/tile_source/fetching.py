@@ -6,8 +6,9 @@ only the newest partial. A narrower tile is the beginning of every wider one, so
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -55,26 +56,24 @@ def fetch_ahead(items: Iterable[T], fetch: Callable[[T], R], concurrency: int) -
     """Yield each item with what `fetch` returns for it, in order, while the next ones are being fetched.
 
     At most `concurrency` results are under way or waiting at any time. Raises what `fetch` raises, at its
-    item; what is still under way is then waited for, and dropped.
+    item; what is still under way is then dropped.
     """
     if concurrency == 1:
         for item in items:
             yield item, fetch(item)
         return
     remaining = iter(items)
-    with ThreadPoolExecutor(concurrency, "tiles") as pool:
-        waiting: list[tuple[T, Future[R]]] = [
-            (item, pool.submit(fetch, item)) for item in islice(remaining, concurrency)
-        ]
-        try:
-            while waiting:
-                item, future = waiting.pop(0)
-                result = future.result()
-                waiting += [(item, pool.submit(fetch, item)) for item in islice(remaining, 1)]
-                yield item, result
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    pool = ThreadPoolExecutor(concurrency, "tiles")
+    try:
+        waiting = deque((item, pool.submit(fetch, item)) for item in islice(remaining, concurrency))
+        while waiting:
+            item, future = waiting.popleft()
+            result = future.result()
+            waiting.extend((following, pool.submit(fetch, following)) for following in islice(remaining, 1))
+            yield item, result
+    finally:
+        # What hangs in a request ends with its time limit, or when the source is closed: nobody waits for it.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _wider(tile: Tile, newer: NewerCheckpoint | None) -> Iterator[Tile]:

@@ -68,7 +68,9 @@ class HttpTileSource:
         self._client = httpx.AsyncClient(
             # tlog-tiles: "Clients SHOULD include `gzip` and `identity` in their `Accept-Encoding` headers."
             headers={"Accept-Encoding": "gzip, identity", "User-Agent": "tlog"},
-            timeout=timeout_s,
+            # Less for each half of connecting: httpx closes the socket of a TLS handshake that it times
+            # itself, and not of one that is cancelled from outside.
+            timeout=httpx.Timeout(timeout_s, connect=0.4 * timeout_s),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             follow_redirects=False,
             verify=_tls_context(self._prefix),
@@ -124,6 +126,9 @@ class HttpTileSource:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.aclose()
+        # A transport that was aborted closes its socket in one of the loop's next rounds.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _fetch(self, path: str, max_bytes: int) -> bytes:
         """Fetch one resource, in at most so many attempts with growing pauses between them."""
