@@ -41,7 +41,9 @@ def admit(member_id: str, role: str, governance: list[bytes]) -> bytes:
         roles=(role,),
         keys=(MemberKey(public_key=key(member_id).public_key, revoked=False),),
     )
-    return govern(build_member(origin=ORIGIN, time=TIME, **_link(governance), member=member))
+    return govern(
+        build_member(origin=ORIGIN, time=TIME, seq=len(governance), prev=_last(governance), member=member)
+    )
 
 
 def found() -> list[bytes]:
@@ -55,7 +57,11 @@ def found() -> list[bytes]:
     )
     governance = [govern(genesis)]
     rules = Rules(roles={EXPORTER: (INVOICE,), FORWARDER: (DECLARATION,)}, signature_counts={})
-    governance.append(govern(build_rules(origin=ORIGIN, time=TIME, **_link(governance), rules=rules)))
+    governance.append(
+        govern(
+            build_rules(origin=ORIGIN, time=TIME, seq=len(governance), prev=_last(governance), rules=rules)
+        )
+    )
     for member_id in (EXPORTER, FORWARDER):
         governance.append(admit(member_id, member_id, governance))
     return governance
@@ -94,8 +100,8 @@ def forged_invoice(number: int) -> bytes:
     return encode_entry(payload, [(key(EXPORTER).public_key, key("log").sign(payload))])
 
 
-def _link(governance: list[bytes]) -> dict[str, object]:
-    return {"seq": len(governance), "prev": leaf_hash(governance[-1]).hex()}
+def _last(governance: list[bytes]) -> str:
+    return leaf_hash(governance[-1]).hex()
 
 
 FOUNDING = found()

@@ -132,7 +132,7 @@ class _Liar(gossip_pb2_grpc.GossipServiceServicer):
 
     async def start(self) -> str:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        gossip_pb2_grpc.add_GossipServiceServicer_to_server(self, self._server)
+        gossip_pb2_grpc.add_GossipServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         return f"127.0.0.1:{port}"

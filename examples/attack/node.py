@@ -58,7 +58,7 @@ class Node:
         )
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         servicer = GossipServicer(ExchangeDesk(self.gossiper, monotonic))
-        gossip_pb2_grpc.add_GossipServiceServicer_to_server(servicer, self._server)
+        gossip_pb2_grpc.add_GossipServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
 

@@ -111,7 +111,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="honest",
-        title="(no attack) kills and restarts",
+        title="(no attack) kills, restarts, partitions",
         play=honest_run.honest_run,
         is_honest=True,
     ),
