@@ -20,7 +20,18 @@ EVERY_COMMAND = [
     *(
         (name,)
         for name in COMMANDS
-        if name not in ("witness", "monitor", "evidence", "prove", "tiles", "member", "rules", "governance")
+        if name
+        not in (
+            "witness",
+            "monitor",
+            "node",
+            "evidence",
+            "prove",
+            "tiles",
+            "member",
+            "rules",
+            "governance",
+        )
     ),
     ("witness", "init"),
     ("witness", "serve"),
@@ -30,6 +41,9 @@ EVERY_COMMAND = [
     ("monitor", "run"),
     ("monitor", "status"),
     ("monitor", "serve"),
+    ("node", "init"),
+    ("node", "serve"),
+    ("node", "status"),
     ("evidence", "verify"),
     ("evidence", "show"),
     ("prove", "inclusion"),

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "prove": ("prove", _USE),
     "evidence": ("evidence", _USE),
     "monitor": ("monitor", _USE),
+    "node": ("node", _USE),
     "tiles": ("tiles", _USE),
     "member": ("member", _GOVERN),
     "rules": ("rules", _GOVERN),

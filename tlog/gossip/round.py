@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from tlog.errors import MalformedError, RemoteError, SubmitError
 from tlog.gossip.judgement import Judgement, Outcome
-from tlog.gossip.message import GossipMessage, PeerView, check_message
+from tlog.gossip.message import GossipMessage, OfferedCheckpoint, PeerView, check_message
 from tlog.gossip.peer_book import Backoff, PeerBook, Randomness
 from tlog.gossip.pool import Pool, Received
 
@@ -168,6 +168,24 @@ class Gossiper:
         check_message(message)
         received = await self._take_in(caller, message)
         return await self._run(lambda: self.pool.message_for(received.view)), received
+
+    async def ask(self, question: Callable[[Pool], T]) -> T:
+        """Ask the pool something, where it lives; the question must change nothing."""
+        return await self._run(lambda: question(self.pool))
+
+    async def see(self, who: str, offered: OfferedCheckpoint) -> Judgement:
+        """Judge a checkpoint that came in another way than by an exchange. Raises StorageError."""
+        judgement = await self._run(lambda: self.pool.judge(offered, self._clock()))
+        self._tell(who, [judgement])
+        return judgement
+
+    async def tree_grew(self, origin: str) -> None:
+        """Judge again what waited for the kept tree. Raises StorageError."""
+        self._tell("", await self._run(lambda: self.pool.recheck(origin, self._clock())))
+
+    async def look_for_evidence(self) -> None:
+        """Take up the evidence that other processes keep where this one does. Raises StorageError."""
+        self._tell("", await self._run(self.pool.convictions.refresh))
 
     async def _take_in(self, who: str, message: GossipMessage) -> Received:
         received = await self._run(lambda: self.pool.receive(message, self._clock()))

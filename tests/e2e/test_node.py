@@ -1,0 +1,228 @@
+"""Real nodes, real servers, real sockets: a log with two histories is convicted, and nobody else ever is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from _support.alliance import Alliance
+from _support.command_line import tlog
+from _support.log_directory import make_log_directory, serving
+from _support.real_node import RealNode, make_node_directory, set_in_gossip
+from _support.real_server import RealServer
+from _support.two_histories import TwoHistories
+
+from tlog.client import LogClient, RetryPolicy
+from tlog.log import Log
+from tlog.policy import build_policy, format_policy
+from tlog.v1 import gossip_pb2, gossip_pb2_grpc
+
+
+@pytest.fixture
+def alliance() -> Alliance:
+    return Alliance()
+
+
+@pytest.fixture
+def policy(tmp_path: Path, alliance: Alliance) -> Path:
+    path = tmp_path / "policy"
+    path.write_bytes(format_policy(build_policy([alliance.signer.vkey])))
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, alliance: Alliance) -> Path:
+    return make_log_directory(tmp_path / "log", alliance)
+
+
+def append_offline(config: Path, alliance: Alliance, start: int, end: int) -> None:
+    with Log.open(config.parent / "store", alliance.signer) as log:
+        log.append(alliance.entries(start, end))
+
+
+def append(server: RealServer, alliance: Alliance, number: int) -> int:
+    with LogClient(
+        server.grpc_address,
+        build_policy([alliance.signer.vkey]),
+        checkpoint_file=None,
+        retry=RetryPolicy(deadline_s=10.0),
+    ) as client:
+        return client.append([alliance.entry(number)])[0].leaf_index
+
+
+def fork(config: Path, alliance: Alliance) -> Path:
+    """Copy a log's whole directory, and let the two go different ways; neither server gossips."""
+    copy = config.parent.with_name("forked")
+    shutil.copytree(config.parent, copy)
+    append_offline(config, alliance, 100, 140)
+    append_offline(copy / config.name, alliance, 200, 225)
+    for directory in (config.parent, copy):
+        file = directory / config.name
+        file.write_text(file.read_text() + "[gossip]\nenabled = false\n")
+    return copy / config.name
+
+
+def test_two_nodes_convict_a_log_that_shows_each_another_history(
+    tmp_path: Path, config: Path, alliance: Alliance, policy: Path
+) -> None:
+    append_offline(config, alliance, 0, 20)
+    forked = fork(config, alliance)
+    with serving(config) as one_face, serving(forked) as other_face:
+        first = make_node_directory(tmp_path / "first", policy, server=one_face.grpc_address)
+        second = make_node_directory(
+            tmp_path / "second",
+            policy,
+            server=other_face.grpc_address,
+            tiles=other_face.announced["tiles"],
+        )
+        with RealNode(first) as one:
+            set_in_gossip(second, {"peers": [one.address]})
+            one.wait_for(lambda status: status["logs"][0]["kept_tree_size"] == 64)
+            with RealNode(second) as other:
+                for node in (one, other):
+                    status = node.wait_for(lambda status: status["logs"][0]["is_convicted"])
+                    (evidence,) = status["evidence"]
+                    verified = tlog("evidence", "verify", evidence, "--policy", policy, "--json")
+                    assert verified.code == 0
+                    assert alliance.signer.vkey in verified.out
+                    assert "CRITICAL" in node.errors
+                assert other.end() == 0
+            assert one.end() == 0
+    # Whatever is shown next, also to a new process: refused.
+    for directory in (first, second):
+        assert tlog("node", "status", directory).code == 1
+        with RealNode(directory) as again:
+            again.wait_for(lambda status: status["logs"][0]["is_convicted"])
+
+
+@pytest.mark.parametrize("by", ["entries", "tiles"])
+def test_a_node_follows_an_honest_log_with_its_tree(
+    tmp_path: Path, config: Path, alliance: Alliance, policy: Path, by: str
+) -> None:
+    append_offline(config, alliance, 0, 300)
+    with serving(config) as server:
+        tiles = server.announced["tiles"] if by == "tiles" else ""
+        directory = make_node_directory(tmp_path / "node", policy, server=server.grpc_address, tiles=tiles)
+        with RealNode(directory) as node:
+            node.wait_for(lambda status: status["logs"][0]["kept_tree_size"] == 304)
+            size = append(server, alliance, 1_000) + 1
+            status = node.wait_for(lambda status: status["logs"][0]["kept_tree_size"] == size)
+            assert status["is_well"]
+            assert node.end() == 0
+            assert "Traceback" not in node.errors
+    assert tlog("node", "status", directory).code == 0
+
+
+class Liar(gossip_pb2_grpc.GossipServiceServicer):
+    """Answers every exchange with a checkpoint that it forged."""
+
+    def __init__(self, alliance: Alliance) -> None:
+        genuine = TwoHistories(30, signer=alliance.signer).note("main", 30)
+        self.forged = genuine.replace(b"\n30\n", b"\n31\n")
+        self.calls = 0
+
+    def Exchange(self, request, context):  # noqa: N802
+        self.calls += 1
+        return gossip_pb2.ExchangeResponse(checkpoints=[gossip_pb2.OfferedCheckpoint(checkpoint=self.forged)])
+
+
+def test_a_peer_that_gossips_forged_checkpoints_is_dropped_and_convicts_nobody(
+    tmp_path: Path, config: Path, alliance: Alliance, policy: Path
+) -> None:
+    liar = Liar(alliance)
+    server_of_lies = grpc.server(ThreadPoolExecutor(2))
+    gossip_pb2_grpc.add_GossipServiceServicer_to_server(liar, server_of_lies)
+    address = f"127.0.0.1:{server_of_lies.add_insecure_port('127.0.0.1:0')}"
+    server_of_lies.start()
+    try:
+        with serving(config) as server:
+            directory = make_node_directory(tmp_path / "node", policy, server=server.grpc_address)
+            set_in_gossip(directory, {"peers": [address]})
+            with RealNode(directory) as node:
+                node.wait_for(lambda status: liar.calls == 1)
+                size = append(server, alliance, 1) + 1
+                # It goes on with the honest log, for several rounds, and asks the liar no more.
+                status = node.wait_for(lambda status: status["logs"][0]["tree_size"] == size)
+                assert liar.calls == 1
+                assert status["is_well"]
+                assert status["evidence"] == []
+                assert "sent what no honest node sends" in node.errors
+            # The other way round: the liar calls.
+            with RealNode(directory) as node, grpc.insecure_channel(node.address) as channel:
+                exchange = gossip_pb2_grpc.GossipServiceStub(channel).Exchange
+                request = gossip_pb2.ExchangeRequest(
+                    checkpoints=[gossip_pb2.OfferedCheckpoint(checkpoint=liar.forged)]
+                )
+                for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
+                    with pytest.raises(grpc.RpcError) as caught:
+                        exchange(request, timeout=10)
+                    assert caught.value.code() is code
+                assert node.status()["is_well"]
+    finally:
+        server_of_lies.stop(None).wait()
+
+
+def test_members_hear_of_evidence_from_each_other(
+    tmp_path: Path, config: Path, alliance: Alliance, policy: Path
+) -> None:
+    """Evidence that some other process put into the one node's directory reaches the other node."""
+    from tlog.evidence import make_same_size
+    from tlog.evidence_store import EvidenceStore
+
+    log = TwoHistories(12, signer=alliance.signer)
+    log.fork("other", 5, 12)
+    first = make_node_directory(tmp_path / "first", policy)
+    with RealNode(first) as one:
+        second = make_node_directory(tmp_path / "second", policy)
+        set_in_gossip(second, {"peers": [one.address]})
+        with RealNode(second) as other:
+            EvidenceStore(first / "state" / "evidence", build_policy([alliance.signer.vkey])).add(
+                make_same_size(log.note("main", 12), log.note("other", 12))
+            )
+            other.wait_for(lambda status: status["logs"][0]["is_convicted"])
+            assert one.end() == 0
+
+
+def test_a_node_runs_a_monitor_and_a_witness_as_well(
+    tmp_path: Path, config: Path, alliance: Alliance, policy: Path
+) -> None:
+    with serving(config) as server:
+        monitor, witness = tmp_path / "monitor", tmp_path / "witness"
+        made = tlog("monitor", "init", monitor, "--policy", policy, "--server", server.grpc_address)
+        assert made.code == 0, made.err
+        made = tlog("witness", "init", witness, "--name", "w.example", "--log", alliance.signer.vkey)
+        assert made.code == 0, made.err
+        witness_file = witness / "witness.toml"
+        witness_file.write_text(witness_file.read_text().replace("# port = 8653", "port = 0"))
+        directory = make_node_directory(tmp_path / "node", policy, server=server.grpc_address)
+        file = directory / "node.toml"
+        text = file.read_text()
+        for role in ("monitor", "witness"):
+            path = json.dumps(str(tmp_path / role / f"{role}.toml"))
+            text = text.replace(f'[{role}]\n# config_path = ""', f"[{role}]\nconfig_path = {path}")
+        file.write_text(text)
+        with RealNode(directory) as node:
+            node.wait_for(lambda status: status["logs"][0]["kept_tree_size"] == len(alliance.governance))
+            size = append(server, alliance, 1) + 1
+            node.wait_for(
+                lambda status: (
+                    f'"{size}"' in tlog("monitor", "status", monitor, "--json").out
+                    or f" {size}," in tlog("monitor", "status", monitor, "--json").out
+                )
+            )
+            assert "the witness w.example serves http://127.0.0.1:" in node.errors
+            assert node.end() == 0
+            assert "Traceback" not in node.errors
+
+
+def test_a_second_node_on_one_directory_does_not_start(tmp_path: Path, policy: Path) -> None:
+    directory = make_node_directory(tmp_path / "node", policy)
+    with RealNode(directory) as node:
+        with pytest.raises(RuntimeError, match="in use"):
+            RealNode(directory)
+        assert node.end(signal.SIGINT) == 0

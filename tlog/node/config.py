@@ -1,0 +1,151 @@
+"""The configuration of a node: one TOML file, taken whole or refused whole.
+
+Unknown names, wrong types and values out of range are errors that name the place. Paths are relative to the
+file's own directory, so that a node's directory can be moved.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from tlog.errors import ConfigError
+from tlog.monitor import config as monitor_config
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Text = Annotated[str, Meta(min_length=1, max_length=4_096, pattern=r"\A[^\0]+\Z")]
+TextOrNone = Annotated[str, Meta(max_length=4_096, pattern=r"\A[^\0]*\Z")]
+HostPort = Annotated[
+    str, Meta(max_length=300, pattern=r"\A(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}\Z")
+]
+HostPortOrNone = Annotated[
+    str, Meta(max_length=300, pattern=r"\A(?:(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5})?\Z")
+]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refuses names that it does not know."""
+
+
+class NodeSection(_Section, frozen=True, kw_only=True):
+    """Says whom to believe, and where to remember it."""
+
+    policy_path: Text = "policy"
+    """C2SP policy file: the logs that are followed; its quorum is not asked for here."""
+    state_path: Text = "state"
+    """Directory of checkpoints, evidence and trees; made if need be, and for one node only."""
+
+
+class GossipSection(_Section, frozen=True, kw_only=True):
+    """Says whom to ask how often, and how much to answer."""
+
+    listen_address: Text = "127.0.0.1"
+    port: Port = 8655
+    """0 lets the system choose; the node prints what it chose."""
+    peers: list[HostPort] = field(default_factory=list)
+    """Other members' nodes, host:port."""
+    membership_port: Port = 0
+    """Where it is not 0: also ask, on this port, the host of every active member's `https` sources."""
+    own_address: HostPortOrNone = ""
+    """host:port under which others reach this node, so that it does not ask itself."""
+    round_s: Seconds = 10.0
+    """Mean time between two rounds; each is drawn between half and one and a half of it."""
+    fan_out: Annotated[int, Meta(ge=1, le=64)] = 3
+    """Peers asked in one round, beside the logs."""
+    timeout_s: Seconds = 10.0
+    """How long one peer may take to answer."""
+    patience_s: Seconds = 600.0
+    """How long peers are asked for a consistency path before its lack is an alarm."""
+    calls_per_s: Annotated[float, Meta(gt=0, le=10_000)] = 20.0
+    """Exchanges that one host may begin in the long run."""
+    burst_calls: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Exchanges that one host may begin at once."""
+    max_concurrent_calls: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Exchanges that are answered at a time; more are turned away."""
+
+
+class LogTable(_Section, frozen=True, kw_only=True):
+    """Says where one log of the policy is reached; a log without a table is known through peers only."""
+
+    origin: Text
+    server: HostPortOrNone = ""
+    """host:port of its server (gRPC), which is asked in every round."""
+    tiles: TextOrNone = ""
+    """URL prefix or directory of its tiles, to read the tree from; else it is read from `server`."""
+
+
+class RoleSection(_Section, frozen=True, kw_only=True):
+    """Says whether another role runs in this process."""
+
+    config_path: TextOrNone = ""
+    """The configuration that `tlog monitor init` or `tlog witness init` made; "": it does not run here."""
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """Holds everything that `tlog node serve` can be told."""
+
+    node: NodeSection = field(default_factory=NodeSection)
+    gossip: GossipSection = field(default_factory=GossipSection)
+    log: list[LogTable] = field(default_factory=list)
+    monitor: RoleSection = field(default_factory=RoleSection)
+    witness: RoleSection = field(default_factory=RoleSection)
+
+
+def parse_config(text: str) -> Config:
+    """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
+    try:
+        config = msgspec.convert(tomllib.loads(text), Config)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the node's configuration is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"the node's configuration is refused: {error} (docs/gossip.md lists all names)"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"the node's configuration is not TOML that can be read: {error}") from error
+    origins = [log.origin for log in config.log]
+    if len(set(origins)) < len(origins):
+        raise ConfigError("the node's configuration has two [[log]] tables of one origin: keep one")
+    return config
+
+
+def load_config(path: Path) -> Config:
+    """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
+    try:
+        config = parse_config(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    base = path.resolve().parent
+
+    def absolute(name: str) -> str:
+        return str(base / name) if name else ""
+
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        node=replace(
+            config.node,
+            policy_path=absolute(config.node.policy_path),
+            state_path=absolute(config.node.state_path),
+        ),
+        log=[log if "://" in log.tiles else replace(log, tiles=absolute(log.tiles)) for log in config.log],
+        monitor=replace(config.monitor, config_path=absolute(config.monitor.config_path)),
+        witness=replace(config.witness, config_path=absolute(config.witness.config_path)),
+    )
+
+
+def load_monitor_config(path: Path, evidence_directory: Path) -> monitor_config.Config:
+    """Read a monitor's configuration; unless that says otherwise, it keeps evidence where the node does.
+
+    Raises ConfigError.
+    """
+    config = monitor_config.load_config(path)
+    if config.alerts.convictions_path is not None:
+        return config
+    alerts = msgspec.structs.replace(config.alerts, convictions_path=str(evidence_directory))
+    return msgspec.structs.replace(config, alerts=alerts)

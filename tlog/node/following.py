@@ -1,0 +1,94 @@
+"""Keeps the trees of a node up with its newest checkpoints, and its peers up with the membership."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import chain
+
+from tlog.client import LogClient, RetryPolicy
+from tlog.gossip.held import HeldCheckpoint
+from tlog.gossip.kept_tiles import KeptTiles
+from tlog.gossip.peer_book import PeerBook
+from tlog.gossip.round import Gossiper
+from tlog.membership import Registry
+from tlog.node.leaves import LeafSource
+from tlog.node.member_peers import member_addresses
+from tlog.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeFollower:
+    """Reads one log for itself, beside what peers say of it: its newest checkpoint, and its tree.
+
+    Waits in `reading`, so that gossip goes on meanwhile.
+    """
+
+    gossiper: Gossiper
+    origin: str
+    tree: KeptTiles
+    source: LeafSource
+    reading: Executor
+
+    async def follow(self) -> None:
+        """Judge what the log shows now, and extend the kept tree to the newest checkpoint.
+
+        What waited for the tree is judged again. A log that is convicted is not read any more. Raises
+        TlogError when the log cannot be read, or its leaves are not those of the checkpoint.
+        """
+        loop = asyncio.get_running_loop()
+        newest = await self._newest()
+        if newest is not None or not await self._is_refused():
+            known_size = 0 if newest is None else newest.tree_size
+            offered = await loop.run_in_executor(self.reading, self.source.newest, known_size)
+            await self.gossiper.see(self.source.name, offered)
+            newest = await self._newest()
+        if newest is None or newest.tree_size <= self.tree.tree_size:
+            return
+        leaves = self.source.leaf_hashes(self.tree.tree_size, newest)
+        await loop.run_in_executor(self.reading, self.tree.extend, newest, leaves)
+        await self.gossiper.tree_grew(self.origin)
+
+    async def _is_refused(self) -> bool:
+        return await self.gossiper.ask(lambda pool: pool.convictions.is_refused(self.origin))
+
+    async def _newest(self) -> HeldCheckpoint | None:
+        """Return the newest checkpoint; None before the first, and of a convicted log."""
+        return None if await self._is_refused() else await self.gossiper.ask(lambda p: p.newest(self.origin))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberFollower:
+    """Reads the members of a log, and puts their nodes beside the listed ones."""
+
+    book: PeerBook
+    members_of: dict[str, tuple[str, ...]]
+    """The members' nodes by log, shared by the followers of all logs."""
+    listed: Sequence[str]
+    own_address: str
+    server: str
+    policy: Policy
+    origin: str
+    port: int
+    timeout_s: float
+    reading: Executor
+
+    async def follow(self) -> None:
+        """Replace the list of peers. Raises TlogError when the membership cannot be read or verified."""
+        registry = await asyncio.get_running_loop().run_in_executor(self.reading, self._read)
+        self.members_of[self.origin] = member_addresses(registry, self.port)
+        addresses = dict.fromkeys(chain(self.listed, *self.members_of.values()))
+        self.book.replace(address for address in addresses if address != self.own_address)
+
+    def _read(self) -> Registry:
+        with LogClient(
+            self.server,
+            self.policy,
+            checkpoint_file=None,
+            origin=self.origin,
+            timeout_s=self.timeout_s,
+            retry=RetryPolicy(deadline_s=self.timeout_s),
+        ) as client:
+            return client.registry()

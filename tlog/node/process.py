@@ -1,0 +1,202 @@
+"""The composition root of a node: configuration in, one running process out, a graceful end.
+
+One thread owns the pool; whatever may wait (peers, logs, tiles, a monitor) waits somewhere else. What stops
+working is said once, and tried again: a node that reaches nobody now is a node that is needed later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tlog.gossip.call_limits import CallLimits
+from tlog.gossip.grpc_server import GossipServer
+from tlog.gossip.grpc_service import ExchangeDesk, HostLimits
+from tlog.gossip.grpc_transport import GrpcTransport
+from tlog.gossip.judgement import ALARMS, OFFENCES, Judgement, Outcome
+from tlog.gossip.kept_tiles import KeptForest, KeptTiles
+from tlog.gossip.peer_book import PeerBook
+from tlog.gossip.pool import Pool
+from tlog.gossip.round import Gossiper, RunInThread
+from tlog.gossip.state_directory import StateDirectory
+from tlog.node.config import Config
+from tlog.node.following import MemberFollower, TreeFollower
+from tlog.node.leaves import EntryLeaves, TileLeaves
+from tlog.node.repeating import repeat
+from tlog.node.roles import run_monitor, run_witness
+from tlog.node.standing import load_policy, tree_directory
+from tlog.policy import Policy
+from tlog.storage.writer_lock import WriterLock
+
+_LOGGER = logging.getLogger("tlog.node")
+MEMBERSHIP_S = 600.0
+"""How often the membership is read anew."""
+STOP_S = 3.0
+"""How long calls under way may take when the node stops."""
+
+Facts = dict[str, str | int | list[str]]
+
+
+class Node:
+    """Runs one node inside an event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = asyncio.Event()
+        self._news = asyncio.Event()
+        # A liar who reconnects could fill the log file otherwise.
+        self._told_offences = CallLimits(per_s=0.1, burst=10)
+        self._fatal: Exception | None = None
+
+    def stop(self) -> None:
+        """Begin a graceful stop; belongs to the event loop."""
+        self._stopping.set()
+
+    async def run(self, announce: Callable[[Facts], None]) -> None:
+        """Run until `stop`; calls `announce` once, when it listens. Raises TlogError when it cannot run."""
+        async with AsyncExitStack() as stack:
+            await self._start(stack, announce)
+            await self._stopping.wait()
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _start(self, stack: AsyncExitStack, announce: Callable[[Facts], None]) -> None:
+        # Whatever is entered first is closed last.
+        config, settings = self._config, self._config.gossip
+        policy = load_policy(config)
+        state_path = Path(config.node.state_path)
+        state = StateDirectory(state_path, policy)
+        stack.callback(WriterLock(state_path).release)
+        trees: dict[str, KeptTiles] = {}
+        for log in config.log:
+            trees[log.origin] = KeptTiles(tree_directory(config, log.origin), policy)
+            stack.callback(trees[log.origin].close)
+        thread = stack.enter_context(ThreadPoolExecutor(1, "pool"))
+        reading = stack.enter_context(ThreadPoolExecutor(len(trees) + 1, "read"))
+        transport = GrpcTransport(timeout_s=settings.timeout_s)
+        stack.push_async_callback(transport.close)
+        gossiper = Gossiper(
+            Pool(policy, state, KeptForest(trees), patience_s=settings.patience_s, now_s=time.monotonic()),
+            PeerBook(address for address in settings.peers if address != settings.own_address),
+            transport,
+            fan_out=settings.fan_out,
+            clock=time.monotonic,
+            randomness=random.SystemRandom(),
+            run=RunInThread(thread),
+            logs={log.server: log.origin for log in config.log if log.server},
+            on_judgement=lambda who, judgement: self._hear(state.evidence_directory, who, judgement),
+        )
+        limits = HostLimits(per_s=settings.calls_per_s, burst=settings.burst_calls)
+        server = GossipServer(
+            ExchangeDesk(gossiper, time.monotonic, limits), max_concurrent_calls=settings.max_concurrent_calls
+        )
+        address = await server.start(settings.listen_address, settings.port)
+        stack.push_async_callback(server.stop, STOP_S)
+        for work in self._works(stack, gossiper, policy, trees, reading, state.evidence_directory):
+            stack.push_async_callback(_cancel, asyncio.ensure_future(self._guard(work)))
+        announce(
+            {
+                "gossip": address,
+                "logs": list(gossiper.pool.origins),
+                "peers": list(gossiper.book.addresses),
+                "state": str(state_path),
+                "pid": os.getpid(),
+            }
+        )
+
+    def _works(
+        self,
+        stack: AsyncExitStack,
+        gossiper: Gossiper,
+        policy: Policy,
+        trees: dict[str, KeptTiles],
+        reading: Executor,
+        evidence_directory: Path,
+    ) -> Iterator[Coroutine[None, None, None]]:
+        """Yield everything that this process does by itself, each to run until it is cancelled."""
+        config, settings = self._config, self._config.gossip
+        yield repeat("gossip", gossiper.gossip_round, period_s=settings.round_s, hurry=self._news)
+        members_of: dict[str, tuple[str, ...]] = {}
+        yield repeat("evidence", gossiper.look_for_evidence, period_s=settings.round_s)
+        for log in config.log:
+            if not log.server and not log.tiles:
+                continue
+            source = (
+                TileLeaves(log.tiles, policy, log.origin, timeout_s=settings.timeout_s)
+                if log.tiles
+                else EntryLeaves(log.server, timeout_s=settings.timeout_s)
+            )
+            stack.callback(source.close)
+            follower = TreeFollower(
+                gossiper=gossiper,
+                origin=log.origin,
+                tree=trees[log.origin],
+                source=source,
+                reading=reading,
+            )
+            yield repeat(f"the tree of {log.origin}", follower.follow, period_s=settings.round_s)
+            if settings.membership_port and log.server:
+                members = MemberFollower(
+                    book=gossiper.book,
+                    members_of=members_of,
+                    listed=settings.peers,
+                    own_address=settings.own_address,
+                    server=log.server,
+                    policy=policy,
+                    origin=log.origin,
+                    port=settings.membership_port,
+                    timeout_s=settings.timeout_s,
+                    reading=reading,
+                )
+                yield repeat(f"the membership of {log.origin}", members.follow, period_s=MEMBERSHIP_S)
+        if config.monitor.config_path:
+            yield run_monitor(Path(config.monitor.config_path), evidence_directory)
+        if config.witness.config_path:
+            yield run_witness(Path(config.witness.config_path))
+
+    def _hear(self, evidence_directory: Path, who: str, judgement: Judgement) -> None:
+        """Tell a person, and pass on at once what everybody should know."""
+        origin, reason = judgement.origin, judgement.reason
+        if judgement.outcome in ALARMS:
+            self._news.set()
+            kept = f"; evidence: {evidence_directory}" if judgement.evidence is not None else ""
+            _LOGGER.critical(
+                "%s: %s (from %s): %s%s", judgement.outcome.upper(), origin, who or "here", reason, kept
+            )
+        elif judgement.outcome in OFFENCES:
+            if self._told_offences.wait_s("", time.monotonic()) == 0.0:
+                _LOGGER.warning("%s sent what no honest node sends, and is dropped: %s", who, reason)
+        elif judgement.outcome is Outcome.CLEARED:
+            _LOGGER.warning("%s: size %d: %s", origin, judgement.tree_size, reason)
+
+    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+        """Stop the node when one of its parts cannot go on."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised by `run`, a bug as well as a TlogError
+            self._fatal = self._fatal or error
+        self.stop()
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def serve(config: Config, announce: Callable[[Facts], None]) -> None:
+    """Run until SIGTERM or SIGINT. Raises TlogError."""
+    node = Node(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    await node.run(announce)
