@@ -9,6 +9,7 @@
     │   ├── ProofError                a Merkle proof does not lead to the root
     │   ├── SignatureError            a signature is missing, or does not verify
     │   ├── PolicyError               signed, but not by those whom the policy asks for
+    │   ├── StaleCheckpointError      signed and cosigned, but too long ago for the reader's rule
     │   ├── ConsistencyUnprovenError  nobody could show that two checkpoints agree: trust neither
     │   ├── SplitViewError            two checkpoints of one log contradict each other
     │   └── ConvictedError            evidence against this log is held: it is refused from then on
@@ -63,6 +64,10 @@ class SignatureError(VerificationError):
 
 class PolicyError(VerificationError):
     """Says that a checkpoint is signed, but not by those whom the policy asks for."""
+
+
+class StaleCheckpointError(VerificationError):
+    """Says that the quorum's newest cosignature is older than the reader allows; it convicts nobody."""
 
 
 class ConsistencyUnprovenError(VerificationError):

@@ -52,6 +52,7 @@ LAYERS = (
             "tlog.note",
             "tlog.checkpoint",
             "tlog.cosignature",
+            "tlog.freshness",
             "tlog.policy",
             "tlog.receipt",
         ),

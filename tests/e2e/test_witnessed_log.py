@@ -19,7 +19,8 @@ from _support.real_witness import RealWitness
 
 from tlog.client import LogClient, RetryPolicy
 from tlog.cosignature import CosignatureSigner, CosignatureVerifier
-from tlog.errors import ConfigError, PolicyError, TlogError
+from tlog.errors import ConfigError, PolicyError, StaleCheckpointError, TlogError
+from tlog.freshness import FreshnessRule
 from tlog.key_file import write_key_file
 from tlog.note import open_note
 from tlog.policy import Policy, open_checkpoint, parse_policy
@@ -149,6 +150,29 @@ def test_a_killed_log_publishes_what_it_had_committed_after_its_restart(witnesse
             (again,) = client.append([ALLIANCE.entry(1)], cosigned=True)
             assert again.leaf_index == one.leaf_index
             assert verify_receipt(ALLIANCE.entry(1), again.receipt, witnessed.policy)
+
+
+def test_a_client_tells_nothing_new_from_withheld(witnessed: Witnessed) -> None:
+    rule = FreshnessRule(max_age_s=5, now_s=time.time)
+    with LogClient(
+        witnessed.server.grpc_address, witnessed.policy, checkpoint_file=None, freshness=rule
+    ) as client:
+        client.append([ALLIANCE.entry(1)], cosigned=True)
+        # Nothing is appended, and refresh_s = 1.0: the age stays small.
+        deadline = time.monotonic() + 7
+        while time.monotonic() < deadline:
+            client.checkpoint()
+            time.sleep(0.5)
+        for witness in witnessed.witnesses[:2]:
+            witness.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StaleCheckpointError, match="s ago"):
+                while time.monotonic() < deadline + 30:
+                    client.checkpoint()
+                    time.sleep(0.5)
+        finally:
+            for witness in witnessed.witnesses[:2]:
+                witness.process.send_signal(signal.SIGCONT)
 
 
 def test_a_witness_policy_that_does_not_name_the_log_stops_the_start(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ from tlog.client.wire import (
 )
 from tlog.encoding import MAX_SIZE, encode_utf8
 from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofError
+from tlog.freshness import FreshnessRule
 from tlog.membership import Registry
 from tlog.merkle import verify_consistency
 from tlog.merkle.arguments import check_size
@@ -70,6 +71,8 @@ class LogClient:
     checkpoints is believed, which costs one call more.
     Evidence that the log contradicts itself is kept in `evidence_directory`, by default `evidence` beside the
     checkpoint file; while it is there, every call raises ConvictedError.
+    `freshness` makes `checkpoint`, and an append that waits for the witnesses, raise StaleCheckpointError
+    when the quorum has cosigned too long ago; what was proven is trusted all the same.
     `timeout_s` bounds one attempt of a call, `retry.deadline_s` the call with all its attempts; `watch_s`
     is how long one checkpoint stream stays open before it is opened again. Without `credentials` the
     connection is plaintext: what is proven stays proven, but it can be read.
@@ -89,6 +92,7 @@ class LogClient:
         evidence_directory: Path | None = None,
         origin: str | None = None,
         genesis_leaf_hash: bytes | None = None,
+        freshness: FreshnessRule | None = None,
         timeout_s: float = 10.0,
         watch_s: float = 60.0,
         retry: RetryPolicy | None = None,
@@ -97,6 +101,7 @@ class LogClient:
         start = TrustedLog.for_origin(policy, origin)
         self.origin = start.origin
         self._genesis_leaf_hash = genesis_leaf_hash
+        self._freshness = freshness
         self._watch_s = watch_s
         file = None if checkpoint_file is None else CheckpointFile(checkpoint_file, start.origin)
         self._keeper = TrustKeeper(
@@ -159,6 +164,8 @@ class LogClient:
         anchor.accept(checkpoint, reply.consistency_proof)
         appended = verify_append_reply(entries, reply, checkpoint, anchor.tree_size)
         self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
+        if cosigned and self._freshness is not None:
+            self._freshness.verify(checkpoint.note, anchor.policy)
         return appended
 
     @guarded
@@ -174,6 +181,8 @@ class LogClient:
         )
         checkpoint = anchor.open_published(reply.checkpoint)
         self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
+        if self._freshness is not None:
+            self._freshness.verify(checkpoint.note, anchor.policy)
         return checkpoint
 
     @guarded_iterator

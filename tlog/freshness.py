@@ -1,0 +1,78 @@
+"""How old is the quorum behind a checkpoint? Pure: the clock is an argument.
+
+A log that has nothing new still gets its newest checkpoint cosigned again and again. So a reader who asks for
+a maximum age can tell "nothing new as of t" from "somebody withholds what is new from me".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tlog.errors import ConfigError, StaleCheckpointError
+from tlog.note import Note, open_note
+from tlog.policy import Policy
+
+
+def quorum_time_s(note: bytes, policy: Policy) -> int | None:
+    """Return the latest time, in seconds since 1970, as of which the whole quorum has cosigned a checkpoint.
+
+    That is the largest t for which the cosignatures made at t or later meet the policy. None where the policy
+    needs no cosignature, or the note does not meet it. Raises MalformedError and SignatureError as
+    `open_note`, for the keys of the policy.
+    """
+    if policy.quorum is None:
+        return None
+    opened = open_note(note, policy.verifiers)
+    times: dict[bytes, int] = {}
+    for witness in policy.witnesses:
+        time_s = _time_s(opened, witness.verifier.name, witness.verifier.key_id, witness.verifier.timestamp_s)
+        if time_s is not None:
+            times[witness.name] = time_s
+    # A group only has members from lines before it, so one pass settles all of them, however deep.
+    for group in policy.groups:
+        reached = sorted((times[member] for member in group.members if member in times), reverse=True)
+        if len(reached) >= group.threshold:
+            times[group.name] = reached[group.threshold - 1]
+    return times.get(policy.quorum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshnessRule:
+    """Asks that the quorum has cosigned at most `max_age_s` seconds ago, by the reader's own clock.
+
+    `now_s` gives seconds since 1970. Requires max_age_s > 0, else ConfigError.
+    """
+
+    max_age_s: float
+    now_s: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        if not self.max_age_s > 0:
+            raise ConfigError(f"the maximum age of a checkpoint is {self.max_age_s} s: it has to be above 0")
+
+    def verify(self, note: bytes, policy: Policy) -> None:
+        """Verify that a checkpoint note is fresh.
+
+        Raises StaleCheckpointError when it is too old, and ConfigError for a policy without a quorum: nobody
+        then says when a checkpoint was seen.
+        """
+        if policy.quorum is None:
+            raise ConfigError(
+                "the policy has no quorum, so no checkpoint has an age: drop the freshness rule"
+            )
+        time_s = quorum_time_s(note, policy)
+        age_s = None if time_s is None else self.now_s() - time_s
+        if age_s is None or age_s > self.max_age_s:
+            seen = "by no quorum at all" if age_s is None else f"{age_s:.0f} s ago"
+            raise StaleCheckpointError(
+                f"the newest checkpoint was cosigned {seen}, and at most {self.max_age_s:g} s are allowed: "
+                "the witnesses are down, or somebody withholds newer ones; ask another member what it sees"
+            )
+
+
+def _time_s(note: Note, name: str, key_id: bytes, timestamp_s: Callable[[bytes], int]) -> int | None:
+    for signature in note.signatures:
+        if (signature.name, signature.key_id) == (name, key_id):
+            return timestamp_s(signature.signature)
+    return None
