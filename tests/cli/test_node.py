@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from _support.command_line import tlog
+from _support.command_line import REPOSITORY, tlog
 from _support.two_histories import ORIGIN, TwoHistories
 
 from tlog.cli import node as node_module
@@ -15,7 +15,15 @@ from tlog.gossip.message import OfferedCheckpoint
 from tlog.gossip.pool import Pool
 from tlog.gossip.state import NoTrees
 from tlog.gossip.state_directory import StateDirectory
-from tlog.node.config import Config, load_config, parse_config
+from tlog.node.config import (
+    Config,
+    GossipSection,
+    LogTable,
+    NodeSection,
+    RoleSection,
+    load_config,
+    parse_config,
+)
 from tlog.policy import build_policy, format_policy
 
 LOG = TwoHistories(12)
@@ -53,6 +61,13 @@ def test_every_line_that_is_commented_out_shows_the_default() -> None:
     shown = set(re.findall(r"^([a-z_]+) = ", uncommented, flags=re.MULTILINE))
     sections = (config.node, config.gossip, config.monitor)
     assert shown == {name for section in sections for name in section.__struct_fields__}
+
+
+def test_the_documentation_lists_every_name() -> None:
+    text = (REPOSITORY / "docs" / "gossip.md").read_text()
+    sections = (NodeSection, GossipSection, LogTable, RoleSection)
+    names = {name for section in sections for name in section.__struct_fields__}
+    assert names <= set(re.findall(r"`([a-z_]+)`", text))
 
 
 @pytest.mark.parametrize(
