@@ -167,11 +167,15 @@ class Server:
             names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         port = _listen(server, config.grpc.listen_address, config.grpc.port)
+        if publisher is not None:
+            publisher.start()
+            stack.push_async_callback(publisher.stop)
+            await publisher.first_round()
         await server.start()
         stack.push_async_callback(server.stop, config.grpc.stop_timeout_s)
         stack.callback(feed.close)
         if publisher is not None:
-            publisher.start()
+            # Before the feed closes, so that calls which wait for the last checkpoint still get it.
             stack.push_async_callback(publisher.stop)
         sequencer.start()
         stack.push_async_callback(sequencer.stop)

@@ -107,20 +107,38 @@ class WitnessedPublisher:
         self._wakeup = asyncio.Event()
         self._published_at_s = -refresh_s
         self._task: asyncio.Task[None] | None = None
+        self._first_round_over = asyncio.Event()
 
     def start(self) -> None:
         """Begin: what was committed and not published before the start is taken up at once."""
         self._task = self._loop.create_task(self._run(), name="publisher")
+
+    async def first_round(self) -> None:
+        """Wait until the witnesses were asked once, at most as long as they are given to answer.
+
+        A log that got its witnesses only now has a published checkpoint that does not meet the policy; it is
+        better not shown to anybody before this.
+        """
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                await self._first_round_over.wait()
+        except TimeoutError:
+            _LOGGER.warning("serving begins without the quorum: the witnesses have not answered yet")
 
     def committed(self, signed: SignedCheckpoint) -> None:
         """Take note of a newer committed checkpoint; it is read from the log when its turn comes."""
         self._loop.call_soon_threadsafe(self._wakeup.set)
 
     async def stop(self) -> None:
-        """Give the newest commit one last chance to be published, then end and close the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Give the newest commit one last chance to be published, then end and close the connections.
+
+        A second call does nothing.
+        """
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         await self._end_calls()
         try:
             async with asyncio.timeout(2 * self._timeout_s):
@@ -142,6 +160,7 @@ class WitnessedPublisher:
             while True:
                 self._wakeup.clear()
                 is_published = await self._round()
+                self._first_round_over.set()
                 await self._wait(self._refresh_s if is_published else self._backoff_s())
         except StateUnknownError as error:
             self._on_fatal(error)

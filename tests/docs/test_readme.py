@@ -15,10 +15,9 @@ REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-def block(language: str) -> str:
-    """Return the one block of code in a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
-    return str(found)
+def blocks(language: str) -> list[str]:
+    """Return the blocks of code in a language, in order."""
+    return [str(found) for found in re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)]
 
 
 def free_port() -> int:
@@ -41,21 +40,29 @@ def environment(home: Path, port: int) -> dict[str, str]:
 def tour(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """Run the README's shell block in an empty folder, on ports of its own, then its Python block."""
     folder = tmp_path_factory.mktemp("tour")
-    port = free_port()
-    commands = block("sh")
-    init, rest = commands.split("\n", 1)
+    port, witness_port = free_port(), free_port()
+    tour_commands, witness_commands = blocks("sh")
+    (program,) = blocks("python")
+    init, rest = tour_commands.split("\n", 1)
+    witness_init, witness_rest = witness_commands.split("\n", 1)
     assert init.startswith("tlog init my-log")
-    (folder / "program.py").write_text(block("python").replace("127.0.0.1:8650", f"127.0.0.1:{port}"))
+    assert witness_init.startswith("tlog witness init w1")
+    (folder / "program.py").write_text(program.replace("127.0.0.1:8650", f"127.0.0.1:{port}"))
+    # The only change: ports that nobody else has.
+    ports = f"s/^# port = 8650/port = {port}/; s/^# port = 865[12]/port = 0/"
     script = "\n".join(
         [
             "set -euo pipefail",
+            # Jobs, as in a terminal: %1 is the log, %2 the witness, %3 the log again.
+            "set -m",
+            "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT",
             init,
-            # The only change: ports that nobody else has.
-            f'printf \'[log]\\nstore_path = "store"\\nkey_path = "log.key"\\n[grpc]\\nport = {port}\\n'
-            "[metrics]\\nport = 0\\n[tiles]\\nport = 0\\n' > my-log/tlog.toml",
-            "trap 'kill %1; wait' EXIT",
+            f"sed -i '{ports}' my-log/tlog.toml",
             rest,
             f"{sys.executable} program.py",
+            witness_init,
+            f"sed -i 's/^# port = 8653/port = {witness_port}/' w1/witness.toml",
+            witness_rest.replace("127.0.0.1:8653", f"127.0.0.1:{witness_port}"),
         ]
     )
     done = subprocess.run(
@@ -87,6 +94,20 @@ def test_the_python_program_leaves_a_receipt_and_a_trusted_checkpoint(
     folder, _, _ = tour
     assert (folder / "INV-2.tlog-proof").read_text().startswith("c2sp.org/tlog-proof@v1\n")
     assert b"log.example.org/alliance" in (folder / "trusted-checkpoint").read_bytes()
+
+
+def test_the_witnessed_receipt_meets_the_quorum_and_the_one_before_does_not(
+    tour: tuple[Path, int, str],
+) -> None:
+    folder, port, output = tour
+    assert "w1" in output.rsplit("witnesses", 1)[1].split("\n")[0]
+    (entry,) = (folder / "receipts").glob("*.entry")
+    verify = ["tlog", "verify", str(entry), "--policy", "witnessed.policy"]
+    done = subprocess.run(
+        verify, cwd=folder, env=environment(folder, port), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cosignatures" in done.stderr
 
 
 def test_a_receipt_of_the_tour_with_one_flipped_bit_fails(tour: tuple[Path, int, str]) -> None:
