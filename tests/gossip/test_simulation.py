@@ -16,11 +16,11 @@ def runs(split: Split, count: int) -> list[SplitRun]:
     return [asyncio.run(run_split(split, seed)) for seed in range(count)]
 
 
-@pytest.mark.parametrize("members", [5, 20, 60])
+@pytest.mark.parametrize("members", [5, 40])
 @pytest.mark.parametrize("fan_out", [1, 3])
 def test_one_deceived_member_is_found_in_the_first_round(members: int, fan_out: int) -> None:
-    found = runs(Split(majority=members - 1, minority=1, fan_out=fan_out), 5)
-    assert [run.met_after for run in found] == [1] * 5
+    found = runs(Split(majority=members - 1, minority=1, fan_out=fan_out), 3)
+    assert [run.met_after for run in found] == [1] * 3
 
 
 @pytest.mark.parametrize(("silent", "fan_out"), [(8, 1), (18, 2)])
@@ -68,6 +68,6 @@ def test_ten_thousand_honest_checkpoints_raise_no_alarm_whatever_crashes_and_fal
 
 
 def test_members_without_the_log_in_reach_keep_up_by_each_other() -> None:
-    run = asyncio.run(run_honest(members=12, rounds=80, checkpoints_per_round=1, fan_out=1, seed=9))
+    run = asyncio.run(run_honest(members=12, rounds=60, checkpoints_per_round=1, fan_out=1, seed=9))
     check_honest(run)
     assert max(run.sizes) - min(run.sizes) < 40
