@@ -23,7 +23,14 @@ from typing import Protocol
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from tlog.cosignature import CosignerSigner
-from tlog.errors import PolicyError, RemoteError, StateUnknownError, TlogError, WitnessConflictError
+from tlog.errors import (
+    PolicyError,
+    RemoteError,
+    StateUnknownError,
+    StorageError,
+    TlogError,
+    WitnessConflictError,
+)
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
 from tlog.note import Signature, add_signatures, parse_note
@@ -108,6 +115,8 @@ class WitnessedPublisher:
         self._published_at_s = -refresh_s
         self._task: asyncio.Task[None] | None = None
         self._first_round_over = asyncio.Event()
+        self._publishing = asyncio.Lock()
+        self._late: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin: what was committed and not published before the start is taken up at once."""
@@ -143,7 +152,7 @@ class WitnessedPublisher:
         try:
             async with asyncio.timeout(2 * self._timeout_s):
                 await self._round()
-        except (TimeoutError, StateUnknownError):
+        except (TimeoutError, StorageError):
             _LOGGER.warning("stopped before the newest checkpoint met the quorum: the next start goes on")
         await self._end_calls()
         for witness in self._witnesses:
@@ -159,11 +168,22 @@ class WitnessedPublisher:
         try:
             while True:
                 self._wakeup.clear()
-                is_published = await self._round()
+                is_published = await self._round_or_not()
                 self._first_round_over.set()
                 await self._wait(self._refresh_s if is_published else self._backoff_s())
-        except StateUnknownError as error:
+        except Exception as error:  # noqa: BLE001 - ends the process: nothing would be published any more
             self._on_fatal(error)
+
+    async def _round_or_not(self) -> bool:
+        """Run one round; what surely was not written is tried again by the next one."""
+        try:
+            return await self._round()
+        except StateUnknownError:
+            raise
+        except StorageError as error:
+            self._metrics.round_failed()
+            _LOGGER.warning("the newest checkpoint is not published yet: %s", error)
+            return False
 
     async def _wait(self, seconds: float) -> None:
         """Sleep until a commit, or for so long."""
@@ -253,7 +273,8 @@ class WitnessedPublisher:
             open_checkpoint(note, self._policy)
         except PolicyError:
             return False
-        await self._publish(note)
+        async with self._publishing:
+            await self._publish(note)
         self._published_at_s = monotonic()
         return True
 
@@ -271,9 +292,21 @@ class WitnessedPublisher:
         return [self._cosigner.cosign(text, self._last_timestamp_s)]
 
     def _take_late(self, task: asyncio.Task[tuple[Signature, ...]], target: SignedCheckpoint) -> None:
-        """Add a late cosignature to the published checkpoint, if that is still the one it is for."""
-        newest = self._feed.newest
-        if task.cancelled() or task.exception() is not None or newest.checkpoint != target.checkpoint:
+        if task.cancelled() or task.exception() is not None or not task.result():
             return
-        if signatures := task.result():
-            self._loop.create_task(self._publish(add_signatures(newest.note, signatures)))
+        late = self._loop.create_task(self._add_late(task.result(), target))
+        self._late.add(late)
+        late.add_done_callback(self._late.discard)
+
+    async def _add_late(self, signatures: Sequence[Signature], target: SignedCheckpoint) -> None:
+        """Add late cosignatures to the published checkpoint, if that is still the one they are for."""
+        try:
+            # One at a time: each adds to what the one before it has published.
+            async with self._publishing:
+                newest = self._feed.newest
+                if newest.checkpoint == target.checkpoint:
+                    await self._publish(add_signatures(newest.note, signatures))
+        except StateUnknownError as error:
+            self._on_fatal(error)
+        except StorageError as error:
+            _LOGGER.warning("a late cosignature is not published: %s", error)

@@ -91,3 +91,14 @@ def test_a_policy_without_a_quorum_has_no_age_and_a_rule_needs_one() -> None:
     for bad in (0, -1, float("nan")):
         with pytest.raises(ConfigError, match="above 0"):
             FreshnessRule(max_age_s=bad, now_s=lambda: 0)
+
+
+def test_a_witness_clock_that_runs_ahead_makes_no_frozen_view_fresh() -> None:
+    rule = policy("group g 2 W0 W1 W2 W3", "quorum g")
+    freshness = FreshnessRule(max_age_s=100, now_s=lambda: 1_000)
+    freshness.verify(note((1_060, 1_060, 0, 0)), rule)
+    with pytest.raises(StaleCheckpointError, match="no quorum"):
+        freshness.verify(note((9_999_999_999, 1_000, 0, 0)), rule)
+    freshness.verify(note((9_999_999_999, 1_000, 950, 0)), rule)
+    with pytest.raises(StaleCheckpointError, match="200 s ago"):
+        freshness.verify(note((9_999_999_999, 1_000, 800, 0)), rule)

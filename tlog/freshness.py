@@ -13,11 +13,15 @@ from tlog.errors import ConfigError, StaleCheckpointError
 from tlog.note import Note, open_note
 from tlog.policy import Policy
 
+MAX_SKEW_S = 60
+"""How far a witness's clock may be ahead of the reader's, in seconds, before its word counts for nothing."""
 
-def quorum_time_s(note: bytes, policy: Policy) -> int | None:
+
+def quorum_time_s(note: bytes, policy: Policy, *, not_after_s: float | None = None) -> int | None:
     """Return the latest time, in seconds since 1970, as of which the whole quorum has cosigned a checkpoint.
 
-    That is the largest t for which the cosignatures made at t or later meet the policy. None where the policy
+    That is the largest t for which the cosignatures made at t or later meet the policy; those made after
+    `not_after_s` do not count. None where the policy
     needs no cosignature, or the note does not meet it. Raises MalformedError and SignatureError as
     `open_note`, for the keys of the policy.
     """
@@ -27,7 +31,7 @@ def quorum_time_s(note: bytes, policy: Policy) -> int | None:
     times: dict[bytes, int] = {}
     for witness in policy.witnesses:
         time_s = _time_s(opened, witness.verifier.name, witness.verifier.key_id, witness.verifier.timestamp_s)
-        if time_s is not None:
+        if time_s is not None and (not_after_s is None or time_s <= not_after_s):
             times[witness.name] = time_s
     # A group only has members from lines before it, so one pass settles all of them, however deep.
     for group in policy.groups:
@@ -61,8 +65,10 @@ class FreshnessRule:
             raise ConfigError(
                 "the policy has no quorum, so no checkpoint has an age: drop the freshness rule"
             )
-        time_s = quorum_time_s(note, policy)
-        age_s = None if time_s is None else self.now_s() - time_s
+        now_s = self.now_s()
+        # A clock that runs ahead would make a frozen view look fresh until the world has caught up with it.
+        time_s = quorum_time_s(note, policy, not_after_s=now_s + MAX_SKEW_S)
+        age_s = None if time_s is None else now_s - time_s
         if age_s is None or age_s > self.max_age_s:
             seen = "by no quorum at all" if age_s is None else f"{age_s:.0f} s ago"
             raise StaleCheckpointError(

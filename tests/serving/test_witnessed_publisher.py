@@ -14,7 +14,13 @@ from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from server.witnessed_publisher import WitnessedPublisher
 from tlog.cosignature import CosignatureSigner, CosignatureVerifier
-from tlog.errors import RemoteError, WitnessConflictError, WitnessRefusedError
+from tlog.errors import (
+    RemoteError,
+    StateUnknownError,
+    StorageError,
+    WitnessConflictError,
+    WitnessRefusedError,
+)
 from tlog.log import Log
 from tlog.note import Signature, Verifier, open_note, parse_note
 from tlog.policy import build_policy, open_checkpoint, parse_policy
@@ -64,13 +70,29 @@ class NearWitness:
         self.is_closed = True
 
 
+class FullStore(MemoryStore):
+    """A real store on a disk that is full now and then, or whose writes break off."""
+
+    failures: list[Exception]
+
+    def __init__(self, origin: str, log_vkey: str) -> None:
+        super().__init__(origin, log_vkey)
+        self.failures = []
+
+    def publish(self, checkpoint: bytes) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        super().publish(checkpoint)
+
+
 class Rig:
     """One log with three witnesses of which `threshold` are needed."""
 
     def __init__(self, threading: ThreadPoolExecutor, *, threshold: int, refresh_s: float) -> None:
         self.alliance = Alliance()
         signer = self.alliance.signer
-        self.log = Log(MemoryStore(signer.name, signer.vkey), signer, publish_at_commit=False)
+        self.store = FullStore(signer.name, signer.vkey)
+        self.log = Log(self.store, signer, publish_at_commit=False)
         self.witnesses = [NearWitness(f"w{number}.example", signer.vkey) for number in range(3)]
         self.policy = build_policy(
             [signer.vkey], [witness.cosigner.vkey for witness in self.witnesses], threshold
@@ -267,6 +289,49 @@ def test_when_nothing_is_appended_a_fresh_cosignature_is_still_obtained() -> Non
             await asyncio.sleep(0.5)
             opened = open_note(r.feed.newest.note, [r.own_verifier])
             assert r.own_verifier.timestamp_s(opened.signatures[0].signature) == TIME_S + 100
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_was_full_once_does_not_end_publishing() -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            r.store.failures.append(StorageError("no space left: nothing was written"))
+            size = r.append(*r.alliance.governance)
+            assert open_checkpoint(await r.published(size), r.policy).tree_size == size
+            assert r.store.failures == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("failure", [StateUnknownError("EIO"), RuntimeError("a bug")])
+def test_what_only_a_restart_can_mend_is_told_and_never_ends_publishing_in_silence(
+    failure: Exception,
+) -> None:
+    async def scenario() -> None:
+        async with rig() as r:
+            r.store.failures.append(failure)
+            r.append(*r.alliance.governance)
+            async with asyncio.timeout(5):
+                while not r.fatal:
+                    await asyncio.sleep(0.01)
+            r.fatal.clear()
+
+    asyncio.run(scenario())
+
+
+def test_late_cosignatures_add_up() -> None:
+    async def scenario() -> None:
+        async with rig(threshold=1) as r:
+            for witness in r.witnesses[1:]:
+                witness.open.clear()
+            size = r.append(*r.alliance.governance)
+            await r.published(size)
+            for witness in r.witnesses[1:]:
+                witness.open.set()
+            async with asyncio.timeout(5):
+                while len(signers(r.feed.newest.note) - {ORIGIN}) < 3:
+                    await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
 
