@@ -106,6 +106,7 @@ class Server:
             store.close()
             raise
         stack.callback(log.close)
+        metrics.committed_size(log.checkpoint().tree_size)
         threads = Threads(
             verifying=_pool(stack, os.cpu_count() or 1, "verify"),
             answering=_pool(stack, ANSWERING_THREADS, "answer"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from server.answers import CallLimit, Context, stream, unary
 from server.backlog import Backlog
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
-from server.sequencer import Sequencer
+from server.sequencer import Sequenced, Sequencer
 from tlog.errors import MalformedError, OutOfRangeError, PushbackError
 from tlog.log import Log
 from tlog.log_view import LogView, RangeProof, SignedCheckpoint
@@ -78,11 +79,15 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         """Verify signatures in a thread, wait for the commit, and prove what it did."""
         entries, size_bytes = _checked_batch(request.entries)
         loop = asyncio.get_running_loop()
-        with self._backlog.holding(len(entries), size_bytes):
+        with ExitStack() as counted:
+            counted.enter_context(self._backlog.holding(len(entries), size_bytes))
             verified = await loop.run_in_executor(
                 self._threads.verifying, verify_entries, entries, self._log.origin
             )
-            sequenced = await self._sequencer.submit(verified)
+            future = self._sequencer.submit(verified)
+            # From here on the call counts until the sequencer has dealt with it, whatever its client does.
+            future.add_done_callback(_closer(counted.pop_all()))
+        sequenced = await asyncio.shield(future)
         outcome, signed = sequenced.outcome, sequenced.checkpoint
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
             signed = await self._published_beyond(max(outcome.leaf_indices))
@@ -198,6 +203,15 @@ class LogService(log_pb2_grpc.LogServiceServicer):
                 return function(view, *arguments)
 
         return await asyncio.get_running_loop().run_in_executor(executor, view_and_call)
+
+
+def _closer(counted: ExitStack) -> Callable[[asyncio.Future[Sequenced]], None]:
+    def close(future: asyncio.Future[Sequenced]) -> None:
+        counted.close()
+        if not future.cancelled():
+            future.exception()  # seen: its client may have gone away, and nobody else will look
+
+    return close
 
 
 def _checked_batch(entries: Sequence[bytes]) -> tuple[list[bytes], int]:

@@ -82,6 +82,9 @@ class Metrics:
             "Checkpoints with this log's signature that are not of its tree.",
             registry=self.registry,
         )
+        self._published_size = Gauge(
+            "tlog_published_size_entries", "Published tree size in leaves.", registry=self.registry
+        )
         self._published_at = time.monotonic()
         Gauge(
             "tlog_checkpoint_age_seconds",
@@ -129,6 +132,10 @@ class Metrics:
         self._commit.observe(duration_s)
         self._fsync.observe(store_s)
 
+    def committed_size(self, tree_size: int) -> None:
+        """Note the size of the newest committed checkpoint."""
+        self._tree_size.set(tree_size)
+
     def commit_failed(self) -> None:
         """Count one commit that did not happen."""
         self._failures.inc()
@@ -139,7 +146,7 @@ class Metrics:
 
     def published(self, tree_size: int) -> None:
         """Note a newly published checkpoint."""
-        self._tree_size.set(tree_size)
+        self._published_size.set(tree_size)
         self._published_at = time.monotonic()
 
     def round_done(self, seconds: float) -> None:

@@ -142,6 +142,7 @@ class Sequencer:
                 self._metrics.already_present(sum(outcome.already_present))
         if committed.new_entries:
             self._backlog.committed(committed.new_entries, duration_s)
+            self._metrics.committed_size(committed.checkpoint.tree_size)
             self._metrics.committed(
                 committed.new_entries, duration_s=duration_s, store_s=committed.store_seconds
             )

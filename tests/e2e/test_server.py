@@ -443,6 +443,7 @@ def test_metrics_tell_what_happened(server, stub) -> None:
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     size = float(opened(stub.GetCheckpoint(log_pb2.GetCheckpointRequest()).checkpoint).tree_size)
     assert float(samples["tlog_tree_size_entries"]) == size
+    assert float(samples["tlog_published_size_entries"]) == size
     assert float(samples["tlog_append_entries_total"]) == size - GOVERNANCE_COUNT
     assert float(samples['tlog_validate_refused_entries_total{reason="malformed_envelope"}']) >= 1
     assert float(samples["tlog_commit_store_seconds_count"]) > 0
@@ -512,6 +513,16 @@ def test_a_port_that_is_taken_is_a_clear_error(tmp_path: Path) -> None:
         code, message = start_refused(config)
         assert code == 2
         assert "tiles cannot be served" in message
+
+
+def test_a_second_server_never_shares_the_first_ones_port(server, tmp_path: Path) -> None:
+    port = server.grpc_address.rsplit(":", 1)[1]
+    config = make_log_directory(
+        tmp_path, ALLIANCE, config=CONFIG.replace("[grpc]\nport = 0", f"[grpc]\nport = {port}")
+    )
+    code, message = start_refused(config)
+    assert code == 2
+    assert server.grpc_address in message
 
 
 def test_a_key_that_others_may_read_is_refused_without_showing_it(tmp_path: Path) -> None:
