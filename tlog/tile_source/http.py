@@ -126,6 +126,8 @@ class HttpTileSource:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.aclose()
+        # A body that was left in the middle is a generator that somebody has to close.
+        await asyncio.get_running_loop().shutdown_asyncgens()
         # A transport that was aborted closes its socket in one of the loop's next rounds.
         for _ in range(3):
             await asyncio.sleep(0)
