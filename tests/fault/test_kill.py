@@ -1,4 +1,8 @@
-"""kill -9 of the real server during load: nothing acknowledged is lost, no checkpoint contradicts another."""
+"""kill -9 of the real server during load: nothing acknowledged is lost, no checkpoint contradicts another.
+
+tlog-checkpoint: "A log MUST not sign any checkpoint which is inconsistent with any checkpoint it previously
+signed."
+"""
 
 from __future__ import annotations
 

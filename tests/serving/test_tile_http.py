@@ -1,4 +1,9 @@
-"""The tile server on a log of opaque entries: every resource, and clients that waste its time."""
+"""The tile server on a log of opaque entries: every resource, and clients that waste its time.
+
+tlog-tiles: "The Signed Tree Head MUST be served as a [checkpoint][] at <prefix>/checkpoint"; "If the log is
+public, or is interacting in any way with the public witness network, the checkpoint MUST carry at least one
+Ed25519 signature by the log."
+"""
 
 from __future__ import annotations
 

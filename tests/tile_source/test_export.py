@@ -182,6 +182,8 @@ def forked(count: int, at: int) -> dict[str, bytes]:
 def test_two_histories_are_never_mixed_and_both_checkpoints_are_kept(
     tmp_path: Path, old_size: int, new_size: int
 ) -> None:
+    """When fetching a subsequent checkpoint, the client MUST verify its
+    consistency with the current checkpoint."""
     old = resources(ENTRIES[:old_size])
     export(Log(old), tmp_path)
     new = forked(new_size, 0)
