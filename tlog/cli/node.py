@@ -142,7 +142,12 @@ def init(
 
 
 @node.command("serve")
-def serve(*, directory: DirectoryArgument, as_json: JsonOption = False) -> None:
+def serve(
+    *,
+    directory: DirectoryArgument,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every round of gossip.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Run a node until Ctrl-C or SIGTERM."""
     # Imported here: grpc takes longer to load than most commands run.
     from tlog.node.config import load_config
@@ -160,6 +165,7 @@ def serve(*, directory: DirectoryArgument, as_json: JsonOption = False) -> None:
         say("Stop with Ctrl-C.")
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tlog.node").setLevel(logging.DEBUG if verbose else logging.INFO)
     # httpx would tell of every tile.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(serve_node(load_config(directory / CONFIG_NAME), announce))

@@ -45,6 +45,20 @@ STOP_S = 3.0
 Facts = dict[str, str | int | list[str]]
 
 
+class _Rounds:
+    """Counts the rounds since the start, and tells of each where the log asks for that much."""
+
+    def __init__(self, gossiper: Gossiper) -> None:
+        self._gossiper = gossiper
+        self._count = 0
+
+    async def run_one(self) -> None:
+        report = await self._gossiper.gossip_round()
+        self._count += 1
+        asked, answered = len(report.asked), len(report.answered)
+        _LOGGER.debug("round %d: %d asked, %d answered", self._count, asked, answered)
+
+
 class Node:
     """Runs one node inside an event loop."""
 
@@ -123,7 +137,8 @@ class Node:
     ) -> Iterator[Coroutine[None, None, None]]:
         """Yield everything that this process does by itself, each to run until it is cancelled."""
         config, settings = self._config, self._config.gossip
-        yield repeat("gossip", gossiper.gossip_round, period_s=settings.round_s, hurry=self._news)
+        gossip = _Rounds(gossiper).run_one
+        yield repeat("gossip", gossip, period_s=settings.round_s, hurry=self._news)
         members_of: dict[str, tuple[str, ...]] = {}
         yield repeat("evidence", gossiper.look_for_evidence, period_s=settings.round_s)
         for log in config.log:
