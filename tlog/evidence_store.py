@@ -25,6 +25,7 @@ from tlog.errors import (
 )
 from tlog.evidence import (
     MAX_EVIDENCE_BYTES,
+    MAX_SPREAD_BYTES,
     ConvictedKey,
     Evidence,
     Verdict,
@@ -43,6 +44,8 @@ class StoredEvidence:
     """Holds a piece of evidence, the file that it is in, and what it proves by the store's policy."""
 
     path: Path
+    length: int
+    """Bytes of the file."""
     evidence: Evidence
     verdict: Verdict
 
@@ -52,6 +55,7 @@ class EvidenceStore:
 
     The directory is made when the first piece is added. Only what convicts is kept, and only when it convicts
     a key that nothing kept before does: a log that lies in a thousand ways leaves one file, not a thousand.
+    Where that one is too long for nodes to spread it, the first that is not is kept as well.
     """
 
     def __init__(self, directory: Path, policy: Policy) -> None:
@@ -68,14 +72,18 @@ class EvidenceStore:
         verdict = verify_evidence(evidence, self._policy)
         if not verdict.convicted:
             raise PolicyError(f"this evidence leaves a gap, so it convicts nobody: {verdict.finding}")
+        data = format_evidence(evidence)
         for stored in self.pieces():
-            if set(stored.verdict.convicted) >= set(verdict.convicted) and (
-                stored.verdict.origin == verdict.origin
+            if (
+                set(stored.verdict.convicted) >= set(verdict.convicted)
+                and stored.verdict.origin == verdict.origin
+                and (stored.length <= MAX_SPREAD_BYTES or len(data) > MAX_SPREAD_BYTES)
             ):
                 return stored
-        data = format_evidence(evidence)
         name = f"{evidence.kind}-{sha256(data).hexdigest()}{SUFFIX}"
-        stored = StoredEvidence(path=self.directory / name, evidence=evidence, verdict=verdict)
+        stored = StoredEvidence(
+            path=self.directory / name, length=len(data), evidence=evidence, verdict=verdict
+        )
         self._write(stored.path, data)
         self._known[name] = stored
         return stored
@@ -135,7 +143,9 @@ class EvidenceStore:
             return None  # it was judged by another policy: nobody is convicted by this one
         except (MalformedError, VerificationError) as error:
             raise _corruption(path, str(error)) from error
-        return StoredEvidence(path=path, evidence=evidence, verdict=verdict) if verdict.convicted else None
+        if not verdict.convicted:
+            return None
+        return StoredEvidence(path=path, length=len(data), evidence=evidence, verdict=verdict)
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

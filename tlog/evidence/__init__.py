@@ -25,11 +25,12 @@ from tlog.evidence.make import (
     make_same_size,
     make_sizes,
 )
-from tlog.evidence.text import MAX_EVIDENCE_BYTES, format_evidence, parse_evidence
+from tlog.evidence.text import MAX_EVIDENCE_BYTES, MAX_SPREAD_BYTES, format_evidence, parse_evidence
 from tlog.evidence.verdict import ConvictedKey, KeyRole, Verdict, verify_evidence
 
 __all__ = [
     "MAX_EVIDENCE_BYTES",
+    "MAX_SPREAD_BYTES",
     "ConvictedKey",
     "EmptyEvidence",
     "Evidence",

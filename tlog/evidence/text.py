@@ -34,6 +34,8 @@ from tlog.receipt import MAX_PROOF_HASHES
 HEADER: Final = "tlog-evidence/v1"
 MAX_EVIDENCE_BYTES: Final = 2**24
 """The longest evidence that is read or made: 16 MiB, for membership proofs of some thousand entries."""
+MAX_SPREAD_BYTES: Final = 2**21
+"""The longest evidence that nodes spread by themselves: 2 MiB. What is longer, people hand on."""
 
 
 def parse_evidence(data: bytes) -> Evidence:

@@ -9,6 +9,7 @@ from tlog.gossip.convictions import Convictions
 from tlog.gossip.held import HeldCheckpoint
 from tlog.gossip.message import (
     MAX_CHECKPOINTS,
+    MAX_EVIDENCE_BYTES,
     MAX_EVIDENCE_HELD,
     MAX_EVIDENCE_PIECES,
     MAX_MESSAGE_BYTES,
@@ -52,7 +53,8 @@ def compose_message(
     room = _ROOM_BYTES
     evidence: list[bytes] = []
     for piece in convictions.evidence:
-        fits = len(evidence) < MAX_EVIDENCE_PIECES and len(piece) <= room
+        # A piece that is too long would be taken for an offence, and all else with it be dropped.
+        fits = len(evidence) < MAX_EVIDENCE_PIECES and len(piece) <= min(room, MAX_EVIDENCE_BYTES)
         if fits and evidence_digest(piece) not in view.evidence:
             evidence.append(piece)
             room -= len(piece)

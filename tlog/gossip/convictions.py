@@ -1,7 +1,7 @@
 """The evidence that a node holds: taken from peers or made here, durable first, and never forgotten. Pure.
 
-A piece is kept when it convicts a key that was not convicted before. So there are never more pieces than a
-policy has keys, however many contradictions a lying log signs.
+A piece is kept when it convicts a key that was not convicted before, or only by evidence that is too long to be
+spread. So there are never more than two pieces for each key of a policy, however much a lying log signs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Convictions:
         self._state = state
         self._by_digest: dict[bytes, Conviction] = {}
         self._convicted: frozenset[str] = frozenset()
+        self._convicted_everywhere: frozenset[str] = frozenset()  # by what is short enough to be spread
         self._needless: OrderedDict[bytes, None] = OrderedDict()
         for evidence in state.evidence():
             self._remember(verify_stored(evidence, policy, judge_evidence))
@@ -70,7 +71,7 @@ class Convictions:
             return Judgement(outcome=Outcome.IGNORED, reason=str(error))
         except VerificationError as error:
             return Judgement(outcome=Outcome.FORGED, reason=str(error))
-        if conviction.convicted <= self._convicted:
+        if conviction.convicted <= self._convicted_everywhere:
             self._needless[digest] = None
             if len(self._needless) > MAX_NEEDLESS:
                 self._needless.popitem(last=False)
@@ -99,6 +100,8 @@ class Convictions:
     def _remember(self, conviction: Conviction) -> None:
         self._by_digest[evidence_digest(conviction.evidence)] = conviction
         self._convicted |= conviction.convicted
+        if len(conviction.evidence) <= MAX_EVIDENCE_BYTES:
+            self._convicted_everywhere |= conviction.convicted
 
 
 def _convicted(conviction: Conviction, outcome: Outcome, tree_size: int) -> Judgement:

@@ -8,13 +8,14 @@ from hashlib import sha256
 
 from tlog.encoding import MAX_SIZE, encode_utf8
 from tlog.errors import MalformedError
+from tlog.evidence import MAX_SPREAD_BYTES
 
 MAX_MESSAGE_BYTES = 3 * 2**20
 """The largest message of evidence, checkpoints and paths together: 3 MiB."""
 MAX_EVIDENCE_PIECES = 8
 """Most pieces of evidence in one message."""
-MAX_EVIDENCE_BYTES = 2 * 2**20
-"""The longest piece of evidence that is spread: 2 MiB. What is longer, people hand on."""
+MAX_EVIDENCE_BYTES = MAX_SPREAD_BYTES
+"""The longest piece of evidence in a message."""
 MAX_EVIDENCE_HELD = 256
 """Most digests of evidence in one message."""
 MAX_CHECKPOINTS = 64
