@@ -111,7 +111,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     async def WatchCheckpoints(
         self, request: log_pb2.WatchCheckpointsRequest, context: Context
     ) -> AsyncIterator[log_pb2.WatchCheckpointsResponse]:
-        """Stream published checkpoints until the client goes away or the server stops."""
+        """Stream published checkpoints, refreshed ones too, until the client or the server ends it."""
         known = request.trusted_tree_size
         published: SignedCheckpoint | None = self._feed.newest
         while published is not None:
@@ -120,7 +120,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
                 consistency_proof=await self._read(_consistency, known, published.tree_size),
             )
             known = published.tree_size
-            published = await self._feed.wait_beyond(known)
+            published = await self._feed.wait_for_other(published)
 
     @unary
     async def GetInclusionProofs(

@@ -8,6 +8,8 @@ skips to the newest and holds nobody up.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 
 from server.metrics import Metrics
 from tlog.log_view import SignedCheckpoint
@@ -22,6 +24,7 @@ class CheckpointFeed:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._closed = False
+        self._publishing = threading.Lock()
         metrics.published(newest.tree_size)
 
     @property
@@ -32,22 +35,33 @@ class CheckpointFeed:
     def publish(self, signed: SignedCheckpoint) -> None:
         """Make a durable checkpoint the newest published one; sizes never go back.
 
-        One of the same size replaces the other: it carries newer cosignatures, and wakes nobody.
+        One of the same size replaces the other: it carries newer cosignatures, and the watchers get it too.
         """
-        if signed.tree_size < self._newest.tree_size:
-            return
-        self._newest = signed
+        with self._publishing:
+            if signed.tree_size < self._newest.tree_size or signed.note == self._newest.note:
+                return
+            self._newest = signed
         self._metrics.published(signed.tree_size)
         self._loop.call_soon_threadsafe(self._wake)
 
     def close(self) -> None:
-        """End every `wait_beyond`; belongs to the event loop."""
+        """End every wait; belongs to the event loop."""
         self._closed = True
         self._wake()
 
     async def wait_beyond(self, tree_size: int) -> SignedCheckpoint | None:
         """Wait for a checkpoint larger than `tree_size` leaves; None when the feed closed before one came."""
-        while self._newest.tree_size <= tree_size:
+        return await self._wait_until(lambda newest: newest.tree_size > tree_size)
+
+    async def wait_for_other(self, shown: SignedCheckpoint) -> SignedCheckpoint | None:
+        """Wait for a larger checkpoint than the one shown, or for the same one with newer cosignatures.
+
+        None when the feed closed before one came.
+        """
+        return await self._wait_until(lambda newest: newest.note != shown.note)
+
+    async def _wait_until(self, is_awaited: Callable[[SignedCheckpoint], bool]) -> SignedCheckpoint | None:
+        while not is_awaited(self._newest):
             if self._closed:
                 return None
             await self._changed.wait()

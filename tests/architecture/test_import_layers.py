@@ -52,6 +52,7 @@ LAYERS = (
             "tlog.note",
             "tlog.checkpoint",
             "tlog.cosignature",
+            "tlog.cosigned",
             "tlog.freshness",
             "tlog.policy",
             "tlog.receipt",
@@ -75,7 +76,7 @@ LAYERS = (
     ),
     Layer(name="disk", patterns=("tlog.storage.*", "tlog.key_file", "tlog.evidence_store"), pure=False),
     Layer(name="log", patterns=("tlog.log", "tlog.log_view"), pure=False),
-    Layer(name="tile sources", patterns=("tlog.tile_source.*",), pure=False),
+    Layer(name="tile sources", patterns=("tlog.http_client", "tlog.tile_source.*"), pure=False),
     Layer(name="generated", patterns=("tlog.v1.*",), pure=False),
     Layer(
         name="roles",
@@ -148,7 +149,7 @@ HOMES = {
     "prometheus_client": ("server.metrics",),
     "tenacity": ("tlog.client.*",),
     "aiohttp": ("server.tile_http", "tlog.http_listener", "tlog.witness.http", "tlog.monitor.mirror_http"),
-    "httpx": ("tlog.tile_source.http", "tlog.witness.client", "tlog.monitor.sinks"),
+    "httpx": ("tlog.http_client", "tlog.tile_source.http", "tlog.witness.client", "tlog.monitor.sinks"),
     "typer": ("tlog.cli.*",),
     "rich": ("tlog.cli.*",),
 }

@@ -49,7 +49,7 @@ from tlog.client.wire import (
 )
 from tlog.encoding import MAX_SIZE, encode_utf8
 from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofError
-from tlog.freshness import FreshnessRule
+from tlog.freshness import VerifiesFreshness
 from tlog.membership import Registry
 from tlog.merkle import verify_consistency
 from tlog.merkle.arguments import check_size
@@ -71,8 +71,9 @@ class LogClient:
     checkpoints is believed, which costs one call more.
     Evidence that the log contradicts itself is kept in `evidence_directory`, by default `evidence` beside the
     checkpoint file; while it is there, every call raises ConvictedError.
-    `freshness` makes `checkpoint`, and an append that waits for the witnesses, raise StaleCheckpointError
-    when the quorum has cosigned too long ago; what was proven is trusted all the same.
+    `freshness` makes every call that is answered under a published checkpoint (all but an append that does
+    not wait for the witnesses) raise StaleCheckpointError when the quorum has cosigned that one too long ago;
+    what was proven is trusted all the same.
     `timeout_s` bounds one attempt of a call, `retry.deadline_s` the call with all its attempts; `watch_s`
     is how long one checkpoint stream stays open before it is opened again. Without `credentials` the
     connection is plaintext: what is proven stays proven, but it can be read.
@@ -92,7 +93,7 @@ class LogClient:
         evidence_directory: Path | None = None,
         origin: str | None = None,
         genesis_leaf_hash: bytes | None = None,
-        freshness: FreshnessRule | None = None,
+        freshness: VerifiesFreshness | None = None,
         timeout_s: float = 10.0,
         watch_s: float = 60.0,
         retry: RetryPolicy | None = None,
@@ -101,7 +102,6 @@ class LogClient:
         start = TrustedLog.for_origin(policy, origin)
         self.origin = start.origin
         self._genesis_leaf_hash = genesis_leaf_hash
-        self._freshness = freshness
         self._watch_s = watch_s
         file = None if checkpoint_file is None else CheckpointFile(checkpoint_file, start.origin)
         self._keeper = TrustKeeper(
@@ -109,6 +109,7 @@ class LogClient:
             file,
             self._ask_consistency,
             None if genesis_leaf_hash is None else self._confirm_genesis,
+            freshness,
         )
         self._connection = Connection(
             address, credentials=credentials, timeout_s=timeout_s, retry=retry or RetryPolicy()
@@ -163,9 +164,8 @@ class LogClient:
         # First, as a log that was rolled back contradicts itself in more ways, and this one names it.
         anchor.accept(checkpoint, reply.consistency_proof)
         appended = verify_append_reply(entries, reply, checkpoint, anchor.tree_size)
-        self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
-        if cosigned and self._freshness is not None:
-            self._freshness.verify(checkpoint.note, anchor.policy)
+        accept = self._keeper.accept_published if cosigned else self._keeper.accept
+        accept(anchor, checkpoint, reply.consistency_proof)
         return appended
 
     @guarded
@@ -180,15 +180,14 @@ class LogClient:
             log_pb2.GetCheckpointRequest(trusted_tree_size=anchor.tree_size),
         )
         checkpoint = anchor.open_published(reply.checkpoint)
-        self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
-        if self._freshness is not None:
-            self._freshness.verify(checkpoint.note, anchor.policy)
+        self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
         return checkpoint
 
     @guarded_iterator
     def watch_checkpoints(self) -> Iterator[VerifiedCheckpoint]:
-        """Yield the published checkpoint now, and every larger one that comes, until the client is closed.
+        """Yield the published checkpoint now, and every newer one that comes, until the client is closed.
 
+        Newer is a larger one, and one of the same size that a cosigner of the policy has cosigned since.
         Connects again by itself; a reader that is slow skips to the newest.
         """
         return stream_checkpoints(self._connection, self._keeper, stream_timeout_s=self._watch_s)
@@ -233,7 +232,7 @@ class LogClient:
                 else None
                 for entry, index, result in zip(part, indices, reply.results, strict=True)
             ]
-            self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
+            self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
             proven += results
         return proven
 
@@ -270,7 +269,7 @@ class LogClient:
             ((_, entry),) = self.entries(index, index + 1)
             found = prove_entry(entry, message, checkpoint)
             verify_name(found, source, event_id)
-        self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
+        self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
         if found is None:
             raise NotFoundError(f"{self.origin} has no entry with source {source!r} and id {event_id!r}")
         return found
@@ -357,7 +356,7 @@ class LogClient:
             )
             checkpoint = anchor.open_published(reply.checkpoint)
             found, start = verify_found(reply, checkpoint, business_key, start, limit=LOOKUP_PAGE_ENTRIES)
-            self._keeper.accept(anchor, checkpoint, reply.consistency_proof)
+            self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
             yield from found
             if not start:
                 return

@@ -1,4 +1,4 @@
-"""What the two server streams of a log mean to a reader: entries in order, checkpoints that only grow.
+"""What the two server streams of a log mean to a reader: entries in order, checkpoints that never shrink.
 
 Each opening of a stream begins with a published checkpoint, proven from the size that the request named; what
 follows hangs on that one. A stream that breaks is opened again where its reader stands.
@@ -6,7 +6,7 @@ follows hangs on that one. A stream that breaks is opened again where its reader
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tlog.client.connection import Connection
@@ -15,6 +15,7 @@ from tlog.client.resumable_stream import ResumableStream
 from tlog.client.trust_keeper import TrustKeeper
 from tlog.client.trusted_log import VerifiedCheckpoint
 from tlog.errors import OutOfRangeError, RemoteError
+from tlog.freshness import cosignature_times_s
 from tlog.v1 import log_pb2
 
 
@@ -49,7 +50,7 @@ def stream_entries(
             message, is_first = read
             if is_first:
                 checkpoint = anchor.open_published(message.checkpoint)
-                keeper.accept(anchor, checkpoint, message.consistency_proof)
+                keeper.accept_published(anchor, checkpoint, message.consistency_proof)
                 end = checkpoint.tree_size if end is None else end
                 if not position <= end <= checkpoint.tree_size:
                     raise OutOfRangeError(
@@ -69,13 +70,16 @@ def stream_entries(
 def stream_checkpoints(
     connection: Connection, keeper: TrustKeeper, *, stream_timeout_s: float
 ) -> Iterator[VerifiedCheckpoint]:
-    """Yield the published checkpoint now and every larger one, until the connection is closed.
+    """Yield the published checkpoint now and every newer one, until the connection is closed.
 
+    Newer is a larger one, or one of the same size that a cosigner of the policy has cosigned later.
     Raises VerificationError, RemoteError (also when the log repeats itself inside one opening, or goes on
     ending streams that bring nothing) and StorageError.
     """
     anchor = keeper.state
     newest: VerifiedCheckpoint | None = None
+    shown = b""
+    times_s: dict[bytes, int] = {}  # the latest cosignature of each cosigner under `newest`
 
     def request() -> log_pb2.WatchCheckpointsRequest:
         nonlocal anchor
@@ -83,18 +87,27 @@ def stream_checkpoints(
         return log_pb2.WatchCheckpointsRequest(trusted_tree_size=anchor.tree_size)
 
     def is_news(message: log_pb2.WatchCheckpointsResponse, is_first: bool) -> bool:
-        nonlocal anchor, newest
+        nonlocal anchor, newest, shown, times_s
         checkpoint = anchor.open_published(message.checkpoint)
-        if not is_first and checkpoint.tree_size <= anchor.tree_size:
+        if not is_first and (checkpoint.tree_size < anchor.tree_size or checkpoint.note == shown):
             raise RemoteError(
                 f"the log showed size {checkpoint.tree_size} after size {anchor.tree_size} in one stream of "
                 "newer checkpoints: it would not come to an end"
             )
-        keeper.accept(anchor, checkpoint, message.consistency_proof)
-        # The next message is proven from this one, whatever else was trusted meanwhile.
-        anchor = replace(anchor, newest=checkpoint)
-        if newest is not None and checkpoint.tree_size <= newest.tree_size:
+        shown = checkpoint.note
+        keeper.accept_published(anchor, checkpoint, message.consistency_proof)
+        # The next message is proven from this one, whatever else was trusted meanwhile. Other cosignatures
+        # make no other tree: with the note that is trusted already, the keeper sees that nothing has moved.
+        if anchor.newest is None or checkpoint.tree_size != anchor.tree_size:
+            anchor = replace(anchor, newest=checkpoint)
+        cosigned_s = cosignature_times_s(checkpoint.note, anchor.policy)
+        if newest is None or checkpoint.tree_size > newest.tree_size:
+            times_s = cosigned_s
+        elif checkpoint.tree_size < newest.tree_size or not _is_later(cosigned_s, times_s):
+            # Also where only keys have cosigned again that the policy does not know.
             return False
+        else:
+            times_s |= {name: max(time_s, times_s.get(name, 0)) for name, time_s in cosigned_s.items()}
         newest = checkpoint
         return True
 
@@ -118,3 +131,7 @@ def stream_checkpoints(
             yield newest
     finally:
         stream.close()
+
+
+def _is_later(cosigned_s: Mapping[bytes, int], before_s: Mapping[bytes, int]) -> bool:
+    return any(time_s > before_s.get(name, 0) for name, time_s in cosigned_s.items())

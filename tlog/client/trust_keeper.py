@@ -14,6 +14,7 @@ from tlog.client.checkpoint_file import CheckpointFile
 from tlog.client.connection import ClientClosedError
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
 from tlog.errors import ConsistencyUnprovenError, RemoteError, TlogError, VerificationError
+from tlog.freshness import VerifiesFreshness
 
 AskConsistency = Callable[[int, int], Sequence[bytes]]
 """Asks the log for the consistency proof from a smaller tree size to a larger one. Raises any TlogError."""
@@ -25,7 +26,8 @@ class TrustKeeper:
     """Holds a TrustedLog for many threads, and for other processes through the file that they share.
 
     With `confirm_genesis` nothing is taken in before it has returned once: all that is consistent with that
-    first checkpoint then begins with the same entry.
+    first checkpoint then begins with the same entry. With `freshness` a published checkpoint that is too old
+    is an error, though what it proves is trusted all the same.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class TrustKeeper:
         file: CheckpointFile | None,
         ask: AskConsistency,
         confirm_genesis: ConfirmGenesis | None = None,
+        freshness: VerifiesFreshness | None = None,
     ) -> None:
+        self._freshness = freshness
         self._file = file
         self._ask = ask
         self._confirm_genesis = confirm_genesis
@@ -61,10 +65,24 @@ class TrustKeeper:
         """
         self._settle(anchor, anchor.accept(candidate, consistency_proof), candidate)
 
+    def accept_published(
+        self, anchor: TrustedLog, candidate: VerifiedCheckpoint, consistency_proof: Sequence[bytes]
+    ) -> None:
+        """Take in a checkpoint that meets the whole policy, as `accept` does, and verify that it is fresh.
+
+        Raises what `accept` raises, and then StaleCheckpointError.
+        """
+        self.accept(anchor, candidate, consistency_proof)
+        self._verify_freshness(candidate)
+
     def accept_unaccompanied(self, candidate: VerifiedCheckpoint) -> None:
-        """Take in a checkpoint that came without a consistency proof: ask for one. Raises as `accept`."""
+        """Take in a published checkpoint that came without a consistency proof: ask for one.
+
+        Raises as `accept_published`.
+        """
         current = self._state
         self._settle(current, current.accept(candidate, self._bridge(current, candidate)), candidate)
+        self._verify_freshness(candidate)
 
     def _settle(self, known: TrustedLog, proven: TrustedLog, candidate: VerifiedCheckpoint) -> None:
         while True:
@@ -79,6 +97,10 @@ class TrustKeeper:
             # A stale candidate is a prefix of `known`, hence of all that came after it: nothing to move.
             if proven is known or self._replace(known, proven):
                 return
+
+    def _verify_freshness(self, candidate: VerifiedCheckpoint) -> None:
+        if self._freshness is not None:
+            self._freshness.verify(candidate.note, self._state.policy)
 
     def _bridge(self, current: TrustedLog, candidate: VerifiedCheckpoint) -> Sequence[bytes]:
         smaller, larger = sorted((current.tree_size, candidate.tree_size))

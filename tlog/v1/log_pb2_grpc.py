@@ -96,7 +96,8 @@ class LogServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchCheckpoints(self, request, context):
-        """Streams the published checkpoint now, and every newer one; a slow reader skips to the newest.
+        """Streams the published checkpoint now, and every newer one: a larger one, or one of the same size that was
+        cosigned again, which says that there was nothing new until then. A slow reader skips to the newest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
