@@ -131,6 +131,22 @@ def test_a_redirect_is_told_and_not_followed(status: str) -> None:
     assert elsewhere.asked == []
 
 
+@pytest.mark.parametrize("location", ["mailto:x", "http:x", "http://xn--a/", "http://[::1"])
+def test_a_redirect_to_nowhere_is_an_error_like_any_other(location: str) -> None:
+    host = TileHost({})
+    host.failures["checkpoint"] = [response(b"", status="301 X", headers={"Location": location})] * 3
+    with serving(host) as url, HttpTileSource(url) as source, pytest.raises(RemoteError, match="checkpoint"):
+        source.checkpoint()
+
+
+def test_no_cookie_of_a_server_is_kept_or_sent() -> None:
+    host = TileHost(MADE)
+    # It would break every later request: a header has to be ASCII.
+    host.headers = {"Set-Cookie": "a=\u00fc"}
+    with serving(host) as url, HttpTileSource(url) as source:
+        assert source.checkpoint() == source.checkpoint() == MADE["checkpoint"]
+
+
 @pytest.mark.parametrize("media_type", ["text/html", "text/html; charset=utf-8", "TEXT/HTML"])
 def test_a_web_page_is_told_for_what_it_is(media_type: str) -> None:
     host = TileHost({"checkpoint": b"<html>", "tile/0/000": b"<" * 8192})

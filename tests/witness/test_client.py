@@ -299,6 +299,28 @@ def test_a_redirect_is_never_followed(status: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "location", ["mailto:x", "http:x", "http://xn--a/", "http://[::1", "http://a:99999999/", "//\u00e9", ""]
+)
+def test_a_redirect_to_nowhere_breaks_the_protocol_and_nothing_else(location: str) -> None:
+    with pytest.raises((RemoteError, WitnessRefusedError)):
+        asked(http("301 Moved", b"", f"Location: {location}"))
+
+
+def test_no_cookie_is_kept_or_sent() -> None:
+    async def main() -> None:
+        # The second one would break every later request: a header has to be ASCII.
+        cookies = ("Set-Cookie: a=b", "Set-Cookie: c=\u00fc")
+        async with answering(http("200 OK", GOOD.encode(), *cookies)) as other:
+            async with WitnessClient(f"http://127.0.0.1:{other.port}", VERIFIERS) as client:
+                for _ in range(2):
+                    assert await client.add_checkpoint(0, [], LOG.note(5), TIMEOUT_S)
+            assert len(other.asked) == 2
+            assert not any(b"cookie" in request.lower() for request in other.asked)
+
+    asyncio.run(main())
+
+
 def test_an_encoded_answer_is_not_unfolded() -> None:
     with pytest.raises(RemoteError, match="encoded"):
         asked(http("200 OK", b"\x1f\x8b", "Content-Encoding: gzip"))

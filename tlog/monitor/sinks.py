@@ -16,6 +16,7 @@ from typing import Protocol
 import httpx
 
 from tlog.errors import TlogError
+from tlog.http_client import ANSWER_ERRORS
 from tlog.monitor.alert_book import Record
 
 
@@ -139,7 +140,7 @@ class WebhookSink:
                 trust_env=False,
             ) as response:
                 status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except ANSWER_ERRORS as error:
             raise SinkError(f"{self.url} did not answer: {type(error).__name__}: {error}") from error
         if not 200 <= status < 300:
             raise SinkError(f"{self.url} answered with status {status}")

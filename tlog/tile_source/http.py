@@ -22,6 +22,7 @@ import httpx
 
 from tlog.encoding import shown
 from tlog.errors import ConfigError, NotFoundError, RemoteError
+from tlog.http_client import ANSWER_ERRORS, NoCookies
 from tlog.note import MAX_NOTE_BYTES
 from tlog.tile_source.base import CHECKPOINT_PATH, check_tile_bytes, max_tile_bytes
 from tlog.tiles import Tile
@@ -73,6 +74,7 @@ class HttpTileSource:
             timeout=httpx.Timeout(timeout_s, connect=0.4 * timeout_s),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             follow_redirects=False,
+            cookies=NoCookies(),
             verify=_tls_context(self._prefix),
         )
         self._loop = asyncio.new_event_loop()
@@ -157,7 +159,7 @@ class HttpTileSource:
                 return await _read_body(response, url, max_bytes)
         except (httpx.TransportError, httpx.StreamError) as error:
             raise _TryAgainError(f"{url} cannot be read: {_told(error)}") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except ANSWER_ERRORS as error:
             raise RemoteError(f"{url} cannot be read: {_told(error)}") from error
 
 

@@ -23,6 +23,7 @@ from tlog.errors import (
     WitnessConflictError,
     WitnessRefusedError,
 )
+from tlog.http_client import ANSWER_ERRORS, NoCookies
 from tlog.note import MAX_SIGNATURES, Signature, parse_note, parse_signature_line
 from tlog.witness.core import TREE_SIZE
 from tlog.witness.request import format_add_checkpoint
@@ -61,7 +62,9 @@ class WitnessClient:
         self._verifiers = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
         self._owned = http is None
         self._http = http or httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0), trust_env=False
+            limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0),
+            cookies=NoCookies(),
+            trust_env=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -136,7 +139,7 @@ class WitnessClient:
                 return response.status_code, response.headers.get("Content-Type", ""), answer
         except TimeoutError as error:
             raise RemoteError(f"the witness at {self.url} did not answer within {timeout_s} s") from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except ANSWER_ERRORS as error:
             raise RemoteError(
                 f"the witness at {self.url} cannot be reached: {type(error).__name__} {error}".rstrip()
             ) from error
