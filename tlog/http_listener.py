@@ -2,7 +2,8 @@
 
 aiohttp closes a connection that does not complete the head of its next request in time (the first one too,
 since 3.14.4), and bounds the size of a head. Added here: beyond a number of connections new ones are turned
-away at once, and nothing is decompressed on the application's behalf. The time and the size of a body are the
+away at once, nothing is decompressed on the application's behalf, and no name of a host in a request line can
+end the handling of its connection, which would never be closed then. The time and the size of a body are the
 application's to bound, for it reads the body.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from tlog.errors import ConfigError
 
@@ -62,10 +64,12 @@ class HttpListener:
             shutdown_timeout=limits.stop_timeout_s,
         )
         await runner.setup()
+        assert runner.server is not None  # after `setup`
+        runner.server.request_factory = _HostlessRequests(runner.server.request_factory)
         self = cls(runner, limits.max_connections)
         try:
             self._listening = await asyncio.get_running_loop().create_server(self._accept, host, port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             await runner.cleanup()
             raise ConfigError(
                 f"nothing can listen on {host}, port {port}: {error}; is another program there? "
@@ -85,6 +89,19 @@ class HttpListener:
         if server is None or len(server.connections) >= self._max_connections:
             return _Busy()
         return server()
+
+
+class _HostlessRequests:
+    """Makes requests; of a target whose host cannot be read only the path counts, as it does of any other."""
+
+    def __init__(self, make: Callable[..., web.BaseRequest]) -> None:
+        self._make = make
+
+    def __call__(self, message: RawRequestMessage, *rest: Any) -> web.BaseRequest:  # noqa: ANN401 - aiohttp's
+        try:
+            return self._make(message, *rest)
+        except ValueError:  # `GET http://xn--a/ HTTP/1.1`: it parses, but its host has no name
+            return self._make(message._replace(url=message.url.relative()), *rest)
 
 
 class _QuietLogger(logging.LoggerAdapter[logging.Logger]):

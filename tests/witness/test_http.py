@@ -288,6 +288,19 @@ def test_broken_http_is_refused_and_the_next_request_served(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.parametrize(
+    "line", [b"GET http://xn--a/x HTTP/1.1", b"CONNECT xn--a:1 HTTP/1.1", b"GET http://xn--a/ HTTP/1.0"]
+)
+def test_a_host_that_cannot_be_read_does_not_keep_its_connection_for_ever(line: bytes) -> None:
+    async def scenario(served: Served) -> None:
+        # Its connection stays open on this side: the witness has to answer, and to close it when it idles.
+        answer = await served.raw(line + b"\r\nHost: x\r\n\r\n")
+        assert answer.split(b" ")[1] == b"404"
+        assert (await served.add(LOG.request(0, 5))).status_code == 200
+
+    run(scenario, max_connections=2)
+
+
 def test_connections_are_kept_alive() -> None:
     # "Clients SHOULD use, and witnesses SHOULD support, HTTP keep-alive HTTP connections"
     async def scenario(served: Served) -> None:
@@ -361,7 +374,8 @@ def test_a_port_that_is_taken_is_a_clear_error() -> None:
     async def scenario(served: Served) -> None:
         from aiohttp import web
 
-        for host, port in (("127.0.0.1", served.listener.port), ("256.0.0.1", 0), ("127.0.0.1", 70_000)):
+        taken = ("127.0.0.1", served.listener.port)
+        for host, port in (taken, ("256.0.0.1", 0), ("127.0.0.1", 70_000), ("a..b", 0), ("a" * 70, 0)):
             with pytest.raises(ConfigError, match="listen"):
                 await HttpListener.start(web.Application(), host, port)
 
