@@ -32,15 +32,20 @@ _ALLOWED_OCTETS = bytes([0x09, 0x0A, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyLog:
-    """Holds one log key; its name is the origin of the checkpoints that it may sign."""
+    """Holds one log key; its name is the origin of the checkpoints that it may sign.
+
+    `signs_for` is the origin of a log that is not named like its key. No policy file can say so
+    (tlog-policy: the key name "MUST correspond" to the origin), only whoever builds a policy.
+    """
 
     verifier: Verifier | CosignerVerifier
     url: bytes | None = None
+    signs_for: str | None = None
 
     @property
     def origin(self) -> str:
-        """The origin that this key signs for (tlog-policy: the key name "MUST correspond" to it)."""
-        return self.verifier.name
+        """The origin that this key signs for."""
+        return self.verifier.name if self.signs_for is None else self.signs_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +149,26 @@ def format_policy(policy: Policy) -> bytes:
     ]
     data = b"".join(b" ".join(items) + b"\n" for items in lines)
     if parse_policy(data) != policy:
-        raise MalformedError("this policy holds names or URLs that cannot be written into a policy file")
+        raise MalformedError(
+            "this policy holds names, origins or URLs that cannot be written into a policy file"
+        )
     return data
+
+
+def build_log_policy(verifiers: Iterable[Verifier | CosignerVerifier], origin: str) -> Policy:
+    """Build the policy that trusts these keys for the log of this origin, whatever names the keys have.
+
+    It asks for no cosignatures. Only where every key has the origin as its name can it be written down.
+    """
+    return Policy(
+        logs=tuple(
+            PolicyLog(verifier=verifier, signs_for=None if verifier.name == origin else origin)
+            for verifier in verifiers
+        ),
+        witnesses=(),
+        groups=(),
+        quorum=None,
+    )
 
 
 def build_policy(log_vkeys: Iterable[str], witness_vkeys: Iterable[str] = (), threshold: int = 0) -> Policy:

@@ -1,7 +1,7 @@
 """The evidence that a node holds: taken from peers or made here, durable first, and never forgotten. Pure.
 
-A piece is kept when it convicts a key that was not convicted before, or only by evidence that is too long to be
-spread. So there are never more than two pieces for each key of a policy, however much a lying log signs.
+A piece is kept when it convicts a key that was not convicted before, or only by evidence that is too long to
+be spread. So there are never more than two pieces for each key of a policy, however much a log signs.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from tlog.errors import MalformedError, PolicyError, TlogError
+from tlog.errors import MalformedError, TlogError, VerificationError
 from tlog.evidence import parse_evidence
 from tlog.evidence_store import EvidenceStore
 from tlog.monitor.alert_book import AlertBook
@@ -26,15 +26,22 @@ class AlertDesk:
         sinks: Sequence[Sink],
         clock: Callable[[], float],
         *,
-        convictions: EvidenceStore | None = None,
+        convictions: Sequence[EvidenceStore] = (),
+        on_conviction: Callable[[], None] = lambda: None,
         first_delay_s: float = FIRST_DELAY_S,
     ) -> None:
         """Start the couriers. `book` was opened with the names of these sinks.
 
-        What convicts is kept in `convictions` as well, where clients and nodes look before they believe.
+        What convicts is kept in `convictions` as well, where clients and nodes look before they believe, also
+        what an earlier run could not put there; `on_conviction` is called then. Raises StorageError.
         """
         self.book = book
         self._convictions = convictions
+        self._on_conviction = on_conviction
+        if convictions:
+            for kind in AlertKind:
+                for _, evidence in book.evidence_of(kind):
+                    self._keep(evidence)
         self._clock = clock
         self._couriers = [
             Courier(sink, delivered=book.delivered, failed=self._sink_failed, first_delay_s=first_delay_s)
@@ -90,10 +97,11 @@ class AlertDesk:
         self.book.close()
 
     def _keep(self, evidence: bytes) -> None:
-        if self._convictions is not None:
-            # What leaves a gap convicts nobody yet.
-            with suppress(PolicyError, MalformedError):
-                self._convictions.add(parse_evidence(evidence))
+        for store in self._convictions:
+            # What leaves a gap convicts nobody yet, and under another policy perhaps nobody at all.
+            with suppress(VerificationError, MalformedError):
+                store.add(parse_evidence(evidence))
+        self._on_conviction()
 
     def _sink_failed(self, name: str, error: TlogError) -> None:
         # Runs in that sink's courier; the alert goes to itself as well, and waits there for better times.

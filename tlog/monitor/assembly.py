@@ -47,9 +47,16 @@ class OpenMonitor:
 
 @contextmanager
 def open_monitor(
-    config: Config, *, clock: Callable[[], float], write: Callable[[str], None]
+    config: Config,
+    *,
+    clock: Callable[[], float],
+    write: Callable[[str], None],
+    also_keep_in: Path | None = None,
+    on_conviction: Callable[[], None] = lambda: None,
 ) -> Iterator[OpenMonitor]:
     """Open everything that a configuration names, for the block; `write` gets the lines of the log sink.
+
+    What convicts is kept in `also_keep_in` as well; `on_conviction` is called when it is there.
 
     Raises ConfigError, NotFoundError when the state directory was not made yet (`create_state`),
     StoreInUseError when another monitor runs on it, CorruptionError and StorageError.
@@ -67,9 +74,18 @@ def open_monitor(
         stack.callback(source.close)
         count = config.monitor.threads or min(os.cpu_count() or 1, MAX_THREADS)
         threads = stack.enter_context(ThreadPoolExecutor(count, "verify"))
-        kept = config.alerts.convictions_path or str(directory / CONVICTIONS_NAME)
-        convictions = EvidenceStore(Path(kept), policy)
-        desk = stack.enter_context(AlertDesk(book, sinks, clock, convictions=convictions))
+        kept_in = [Path(config.alerts.convictions_path or directory / CONVICTIONS_NAME)]
+        if also_keep_in is not None:
+            kept_in.append(also_keep_in)
+        desk = stack.enter_context(
+            AlertDesk(
+                book,
+                sinks,
+                clock,
+                convictions=[EvidenceStore(path, policy) for path in kept_in],
+                on_conviction=on_conviction,
+            )
+        )
         monitor = Monitor(
             source=source,
             cursor=cursor,

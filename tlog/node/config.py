@@ -14,7 +14,6 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from tlog.errors import ConfigError
-from tlog.monitor import config as monitor_config
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -137,15 +136,3 @@ def load_config(path: Path) -> Config:
         monitor=replace(config.monitor, config_path=absolute(config.monitor.config_path)),
         witness=replace(config.witness, config_path=absolute(config.witness.config_path)),
     )
-
-
-def load_monitor_config(path: Path, evidence_directory: Path) -> monitor_config.Config:
-    """Read a monitor's configuration; unless that says otherwise, it keeps evidence where the node does.
-
-    Raises ConfigError.
-    """
-    config = monitor_config.load_config(path)
-    if config.alerts.convictions_path is not None:
-        return config
-    alerts = msgspec.structs.replace(config.alerts, convictions_path=str(evidence_directory))
-    return msgspec.structs.replace(config, alerts=alerts)

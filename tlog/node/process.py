@@ -66,6 +66,8 @@ class Node:
         self._config = config
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()
+        # Something in this process has put evidence where all of the node's is.
+        self._found = asyncio.Event()
         # A liar who reconnects could fill the log file otherwise.
         self._told_offences = CallLimits(per_s=0.1, burst=10)
         self._fatal: Exception | None = None
@@ -140,7 +142,7 @@ class Node:
         gossip = _Rounds(gossiper).run_one
         yield repeat("gossip", gossip, period_s=settings.round_s, hurry=self._news)
         members_of: dict[str, tuple[str, ...]] = {}
-        yield repeat("evidence", gossiper.look_for_evidence, period_s=settings.round_s)
+        yield repeat("evidence", gossiper.look_for_evidence, period_s=settings.round_s, hurry=self._found)
         for log in config.log:
             if not log.server and not log.tiles:
                 continue
@@ -172,10 +174,15 @@ class Node:
                     reading=reading,
                 )
                 yield repeat(f"the membership of {log.origin}", members.follow, period_s=MEMBERSHIP_S)
+        loop = asyncio.get_running_loop()
+
+        def found() -> None:
+            loop.call_soon_threadsafe(self._found.set)
+
         if config.monitor.config_path:
-            yield run_monitor(Path(config.monitor.config_path), evidence_directory)
+            yield run_monitor(Path(config.monitor.config_path), evidence_directory, found)
         if config.witness.config_path:
-            yield run_witness(Path(config.witness.config_path))
+            yield run_witness(Path(config.witness.config_path), evidence_directory, found)
 
     def _hear(self, evidence_directory: Path, who: str, judgement: Judgement) -> None:
         """Tell a person, and pass on at once what everybody should know."""

@@ -6,32 +6,34 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tlog.monitor.assembly import open_monitor
-from tlog.monitor.config import Config as MonitorConfig
-from tlog.node.config import load_monitor_config
+from tlog.monitor.config import Config, load_config
 from tlog.witness.app import WitnessServer
 
 _LOGGER = logging.getLogger("tlog.node")
 
 
-async def run_witness(config_path: Path) -> None:
-    """Run the witness of a configuration until cancelled. Raises TlogError."""
-    server = WitnessServer(config_path)
+async def run_witness(config_path: Path, evidence_directory: Path, found: Callable[[], None]) -> None:
+    """Run the witness of a configuration until cancelled; what it convicts is put where gossip spreads it.
+
+    `found` is called when something is there, from any thread. Raises TlogError.
+    """
+    server = WitnessServer(config_path, also_keep_in=evidence_directory, on_evidence=found)
     await server.run(lambda facts: _LOGGER.info("the witness %s serves %s", facts["name"], facts["url"]))
 
 
-async def run_monitor(config_path: Path, evidence_directory: Path) -> None:
+async def run_monitor(config_path: Path, evidence_directory: Path, found: Callable[[], None]) -> None:
     """Run the monitor of a configuration until cancelled; what it convicts is put where gossip spreads it.
 
-    Raises TlogError.
+    `found` is called when something is there, from any thread. Raises TlogError.
     """
-    config = load_monitor_config(config_path, evidence_directory)
+    config = load_config(config_path)
     stop = threading.Event()
-    following = asyncio.ensure_future(asyncio.to_thread(_follow, config, stop))
+    following = asyncio.ensure_future(asyncio.to_thread(_follow, config, stop, evidence_directory, found))
     try:
         await asyncio.shield(following)
     finally:
@@ -39,8 +41,16 @@ async def run_monitor(config_path: Path, evidence_directory: Path) -> None:
         await asyncio.wait([following])
 
 
-def _follow(config: MonitorConfig, stop: threading.Event) -> None:
-    with open_monitor(config, clock=time.time, write=_LOGGER.warning) as opened:
+def _follow(
+    config: Config, stop: threading.Event, evidence_directory: Path, found: Callable[[], None]
+) -> None:
+    with open_monitor(
+        config,
+        clock=time.time,
+        write=_LOGGER.warning,
+        also_keep_in=evidence_directory,
+        on_conviction=found,
+    ) as opened:
         opened.monitor.follow(stop, _show_nothing, lambda ended: None)
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,7 +22,7 @@ from tlog.evidence import format_evidence
 from tlog.evidence_store import EvidenceStore
 from tlog.http_listener import HttpLimits, HttpListener
 from tlog.key_file import read_cosigner_key_file
-from tlog.policy import build_policy
+from tlog.policy import build_log_policy
 from tlog.storage.lmdb_witness_store import LmdbWitnessStore
 from tlog.witness.config import WitnessConfig, load_witness_config, witnessed_logs
 from tlog.witness.core import SignedContradiction, WitnessedLog, origin_hash
@@ -38,9 +38,21 @@ THREADS = 8
 class WitnessServer:
     """Runs one witness inside an event loop."""
 
-    def __init__(self, config_path: Path) -> None:
-        """Read the configuration. Raises ConfigError."""
+    def __init__(
+        self,
+        config_path: Path,
+        *,
+        also_keep_in: Path | None = None,
+        on_evidence: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read the configuration. Raises ConfigError.
+
+        Evidence is kept in `also_keep_in` as well, where others look for it; `on_evidence` is called when it
+        is there, from the thread of a request.
+        """
         self._config_path = config_path
+        self._also_keep_in = also_keep_in
+        self._on_evidence = on_evidence
         self._config = load_witness_config(config_path)
         self._stop = asyncio.Event()
         self._fatal: StateUnknownError | None = None
@@ -83,12 +95,15 @@ class WitnessServer:
         store = LmdbWitnessStore.open(Path(config.witness.store_path))
         stack.callback(store.close)
         threads = stack.enter_context(ThreadPoolExecutor(THREADS, "witness"))
+        directories = [Path(config.witness.evidence_path)]
+        if self._also_keep_in is not None:
+            directories.append(self._also_keep_in)
         self._witness = Witness(
             store,
             cosigners,
             witnessed_logs(config.log),
             now_s=lambda: int(time.time()),
-            on_evidence=_EvidenceFiles(Path(config.witness.evidence_path)).keep,
+            on_evidence=_EvidenceFiles(directories, self._on_evidence).keep,
         )
         listed = {origin_hash(log.origin) for log in self._witness.logs}
         if unlisted := len(set(store.origin_hashes()) - listed):
@@ -150,28 +165,31 @@ async def serve(config_path: Path, announce: Callable[[dict[str, str | int | lis
 class _EvidenceFiles:
     """Keeps what convicts a log; requests in several threads hand it in."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directories: Sequence[Path], told: Callable[[], None]) -> None:
+        self._directories = directories
+        self._told = told
         self._writing = threading.Lock()
 
     def keep(self, log: WitnessedLog, evidence: SignedContradiction) -> None:
-        """Write evidence to a file, and tell of it; a disk that fails changes no answer to the log."""
-        try:
-            policy = build_policy([verifier.vkey for verifier in log.verifiers])
-            with self._writing:
-                stored = EvidenceStore(self._directory, policy).add(evidence)
-        except TlogError as error:
-            # Where an origin is no key's name, no policy file can state the trust, so no file would convict.
-            _LOGGER.error(  # noqa: TRY400 - no bug, no traceback
-                "THE LOG %s HAS SIGNED AGAINST ITSELF. No file was written (%s), so keep this:\n%s",
-                log.origin,
-                error,
-                format_evidence(evidence).decode(),
-            )
-        else:
-            _LOGGER.error(
-                "THE LOG %s HAS SIGNED AGAINST ITSELF: %s; hand %s to everybody who relies on it",
-                log.origin,
-                stored.verdict.finding,
-                stored.path,
-            )
+        """Write evidence to files, and tell of it; a disk that fails changes no answer to the log."""
+        # No policy file can list a log whose origin is no key's name: what judges then is its configuration.
+        policy = build_log_policy(log.verifiers, log.origin)
+        for directory in self._directories:
+            try:
+                with self._writing:
+                    stored = EvidenceStore(directory, policy).add(evidence)
+            except TlogError as error:
+                _LOGGER.error(  # noqa: TRY400 - no bug, no traceback
+                    "THE LOG %s HAS SIGNED AGAINST ITSELF. No file was written (%s), so keep this:\n%s",
+                    log.origin,
+                    error,
+                    format_evidence(evidence).decode(),
+                )
+            else:
+                _LOGGER.error(
+                    "THE LOG %s HAS SIGNED AGAINST ITSELF: %s; hand %s to everybody who relies on it",
+                    log.origin,
+                    stored.verdict.finding,
+                    stored.path,
+                )
+        self._told()
