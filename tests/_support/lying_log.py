@@ -41,6 +41,7 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
         self.signer = signer or Signer.generate(ORIGIN)
         self.origin = self.signer.name
         self.witnesses: list[CosignatureSigner] = []
+        self.cosigned_at_s = COSIGNED_AT_S
         self.published_size: int | None = None  # None: everything is published
         self.lies: dict[str, Lie] = {}
         self.failures: defaultdict[str, deque[tuple[grpc.StatusCode, str, bytes | None]]] = defaultdict(deque)
@@ -94,6 +95,11 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
                 self.tree.entries.append(entry)
             self.changed.notify_all()
 
+    def cosign_again(self, at_s: int) -> None:
+        with self.changed:
+            self.cosigned_at_s = at_s
+            self.changed.notify_all()
+
     def calls_of(self, method: str) -> list[Any]:
         return [request for name, request in self.calls if name == method]
 
@@ -110,7 +116,9 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
         text = format_checkpoint(checkpoint)
         note = sign_note(text, [self.signer])
         if cosigned and self.witnesses:
-            note = add_signatures(note, [witness.cosign(text, COSIGNED_AT_S) for witness in self.witnesses])
+            note = add_signatures(
+                note, [witness.cosign(text, self.cosigned_at_s) for witness in self.witnesses]
+            )
         return note
 
     def read_node(self, level: int, index: int) -> bytes:
@@ -186,19 +194,19 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.WatchCheckpointsRequest, context: grpc.ServicerContext
     ) -> Iterator[log_pb2.WatchCheckpointsResponse]:
         self._called("WatchCheckpoints", request, context)
-        known, shown = request.trusted_tree_size, -1
+        known, shown, last = request.trusted_tree_size, -1, b""
         while context.is_active() and not self.stopping:
             size = self.published
-            if size > shown:
+            note = self.note(size, cosigned=True)
+            if size > shown or (size == shown and note != last):
                 yield self._answer(
                     "WatchCheckpoints",
                     request,
                     log_pb2.WatchCheckpointsResponse(
-                        checkpoint=self.note(size, cosigned=True),
-                        consistency_proof=self.consistency(known, size),
+                        checkpoint=note, consistency_proof=self.consistency(known, size)
                     ),
                 )
-                known = shown = size
+                known, shown, last = size, size, note
                 self._fail_if_told("WatchCheckpoints mid-stream", context)
                 if self.end_stream_after is not None:
                     return

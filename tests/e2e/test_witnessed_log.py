@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 from _support.alliance import Alliance, key
 from _support.log_directory import CONFIG, make_log_directory, serving
+from _support.monitor_rig import Rig, show
 from _support.real_server import RealServer
 from _support.real_witness import RealWitness
 
 from tlog.client import LogClient, RetryPolicy
 from tlog.cosignature import CosignatureSigner, CosignatureVerifier
 from tlog.errors import ConfigError, PolicyError, StaleCheckpointError, TlogError
-from tlog.freshness import FreshnessRule
+from tlog.freshness import FreshnessRule, quorum_time_s
 from tlog.key_file import write_key_file
+from tlog.monitor.grpc_source import GrpcSource
 from tlog.note import open_note
 from tlog.policy import Policy, open_checkpoint, parse_policy
 from tlog.receipt import verify_receipt
@@ -29,6 +31,18 @@ from tlog.receipt import verify_receipt
 ALLIANCE = Alliance()
 OWN = CosignatureSigner(name=ALLIANCE.origin, private_key=key("own cosigner"))
 REPOSITORY = Path(__file__).parents[2]
+
+
+class WitnessedRig(Rig):
+    """A monitor that asks for the witnesses' quorum."""
+
+    def __init__(self, directory: Path, policy: Policy) -> None:
+        super().__init__(directory)
+        self._policy = policy
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
 
 
 @dataclass
@@ -173,6 +187,40 @@ def test_a_client_tells_nothing_new_from_withheld(witnessed: Witnessed) -> None:
         finally:
             for witness in witnessed.witnesses[:2]:
                 witness.process.send_signal(signal.SIGCONT)
+
+
+def test_a_watcher_and_a_monitor_see_over_grpc_that_nothing_new_is_as_of_now(
+    witnessed: Witnessed, tmp_path: Path
+) -> None:
+    rule = FreshnessRule(max_age_s=5, now_s=time.time)
+    with LogClient(
+        witnessed.server.grpc_address, witnessed.policy, checkpoint_file=None, freshness=rule
+    ) as client:
+        client.append([ALLIANCE.entry(1)], cosigned=True)
+        watching = client.watch_checkpoints()
+        seen = [next(watching)]
+        times_s = [quorum_time_s(seen[0].note, witnessed.policy) or 0]
+        # Late cosignatures come, too; the quorum's time moves with every refresh.
+        while len(set(times_s)) < 3:
+            seen.append(next(watching))
+            times_s.append(quorum_time_s(seen[-1].note, witnessed.policy) or 0)
+    assert {checkpoint.tree_size for checkpoint in seen} == {seen[0].tree_size}
+    assert times_s == sorted(times_s)
+    (tmp_path / "m").mkdir()
+    rig = WitnessedRig(tmp_path / "m", witnessed.policy)
+    source = GrpcSource(witnessed.server.grpc_address)
+    try:
+        with rig.monitor(source) as monitor:
+            fresh_s = []
+            for _ in range(2):
+                rig.now_s = time.time()
+                assert monitor.run_pass(show).problem is None
+                fresh_s.append(monitor.health.fresh_s)
+                time.sleep(2.5)
+        assert fresh_s[0] < fresh_s[1] <= time.time()
+        assert rig.kinds() == []
+    finally:
+        source.close()
 
 
 def test_a_witness_policy_that_does_not_name_the_log_stops_the_start(tmp_path: Path) -> None:
