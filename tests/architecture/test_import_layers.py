@@ -113,6 +113,8 @@ PURE_ABOVE = (
     "tlog.gossip.peer_book",
     "tlog.gossip.pool",
     "tlog.gossip.state",
+    "tlog.node.alarms",
+    "tlog.node.shown_view",
     "tlog.client.append_reply",
     "tlog.client.proven_entries",
     "tlog.client.trusted_log",

@@ -118,6 +118,53 @@ def test_a_node_follows_an_honest_log_with_its_tree(
     assert tlog("node", "status", directory).code == 0
 
 
+def alerts_of(directory: Path) -> list[tuple[object, object]]:
+    """The kinds of the alerts in a node's JSON lines, and whether each says that something is over."""
+    lines = (directory / "alerts.jsonl").read_text().splitlines() if directory.exists() else []
+    return [(alert["kind"], alert["resolved"]) for alert in map(json.loads, lines)]
+
+
+def test_a_member_for_whom_the_log_is_frozen_is_told_so_and_told_when_it_is_over(
+    tmp_path: Path, config: Path, alliance: Alliance, policy: Path
+) -> None:
+    append_offline(config, alliance, 0, 20)
+    frozen = tmp_path / "frozen" / config.name
+    shutil.copytree(config.parent, frozen.parent)
+    frozen.write_text(frozen.read_text() + "[gossip]\nenabled = false\n")
+    with serving(frozen) as face:
+        address = face.grpc_address
+        directory = make_node_directory(tmp_path / "victim", policy, server=address)
+        file = directory / "node.toml"
+        file.write_text(file.read_text().replace('# jsonl_path = "', 'jsonl_path = "'))
+        (directory / "alerts.jsonl").touch()
+        with serving(config) as live:
+            peer = make_node_directory(tmp_path / "peer", policy, server=live.grpc_address)
+            with RealNode(peer) as other:
+                set_in_gossip(directory, {"peers": [other.address], "stale_s": 2.0})
+                with RealNode(directory) as victim:
+                    victim.wait_for(lambda status: status["logs"][0]["kept_tree_size"] == 24)
+                    size = append(live, alliance, 500) + 1
+                    status = victim.wait_for(lambda status: status["logs"][0]["stale_since_s"] is not None)
+                    # It holds what the log withholds from it; withholding convicts nobody.
+                    assert status["logs"][0]["tree_size"] == size
+                    assert (status["is_well"], status["evidence"]) == (False, [])
+                    assert victim.end() == 0
+        face.stop()
+    assert alerts_of(directory) == [("stale_view", False)]
+    told = tlog("node", "status", directory)
+    assert (told.code, "STALE VIEW" in told.out) == (1, True)
+    # The same address shows the whole log again: a new process takes note that it is over.
+    text = frozen.read_text().replace("[grpc]\nport = 0", f"[grpc]\nport = {address.rpartition(':')[2]}")
+    shutil.rmtree(frozen.parent)
+    shutil.copytree(config.parent, frozen.parent)
+    frozen.write_text(text)
+    with serving(frozen), RealNode(directory) as victim:
+        status = victim.wait_for(lambda status: status["logs"][0]["stale_since_s"] is None)
+        assert status["is_well"]
+        assert victim.end() == 0
+    assert alerts_of(directory) == [("stale_view", False), ("stale_view", True)]
+
+
 class Liar(gossip_pb2_grpc.GossipServiceServicer):
     """Answers every exchange with a checkpoint that it forged."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,9 +42,18 @@ peers = [{peers}]
 # fan_out = 3
 # timeout_s = 10.0
 # patience_s = 600.0
+# stale_s = 600.0
 # calls_per_s = 20.0
 # burst_calls = 100
 # max_concurrent_calls = 64
+
+[alerts]
+# log = true
+# jsonl_path = "alerts.jsonl"
+# command = ["/usr/local/bin/page-somebody"]
+# command_timeout_s = 30.0
+# webhook_url = "https://alerts.example/tlog"
+# webhook_timeout_s = 10.0
 
 [monitor]
 # config_path = ""
@@ -175,7 +185,8 @@ def serve(
 def status(*, directory: DirectoryArgument, as_json: JsonOption = False) -> ExitCode:
     """Say what a node holds of each log, and whether anything speaks against it; it may be running.
 
-    Ends with 1 while a log is convicted, or two of its checkpoints are not proven consistent.
+    Ends with 1 while a log is convicted, or two of its checkpoints are not proven consistent, or it keeps
+    showing less than it has signed.
     """
     from tlog.node.config import load_config
     from tlog.node.standing import read_standing
@@ -209,6 +220,7 @@ def _document(log: LogStanding) -> Json:
             {"tree_size": held.tree_size, "root_hash": held.root_hash.hex()} for held in log.unproven
         ],
         "is_convicted": log.is_refused,
+        "stale_since_s": log.stale_since_s,
         "is_trusted": log.is_trusted,
     }
 
@@ -220,6 +232,12 @@ def _facts(log: LogStanding) -> dict[str, str | int | None]:
         verdict = (
             f"CONSISTENCY UNPROVEN for {plural(len(log.unproven), 'checkpoint')} of size "
             f"{', '.join(str(held.tree_size) for held in log.unproven)}: trust neither view"
+        )
+    elif log.stale_since_s is not None:
+        since = datetime.fromtimestamp(log.stale_since_s, UTC)
+        verdict = (
+            f"STALE VIEW: since {since:%Y-%m-%d %H:%M:%S} UTC it shows less here than it has signed; "
+            "conclude nothing from what is missing"
         )
     else:
         verdict = "nothing speaks against it"

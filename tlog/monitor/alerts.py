@@ -27,6 +27,7 @@ class AlertKind(enum.StrEnum):
     SPLIT_VIEW = "split_view"
     CONSISTENCY_UNPROVEN = "consistency_unproven"
     ROLLBACK = "rollback"
+    STALE_VIEW = "stale_view"
     ROOT_MISMATCH = "root_mismatch"
     CHECKPOINT_REFUSED = "checkpoint_refused"
     OTHER_LOG = "other_log"
@@ -66,6 +67,12 @@ RESPONSES: Mapping[AlertKind, Response] = MappingProxyType({
         severity=Severity.CRITICAL,
         action="The log shows less than it did: ask the operator whether an old backup was restored, and "
         "append nothing until it shows the larger size again.",
+    ),
+    AlertKind.STALE_VIEW: Response(
+        severity=Severity.CRITICAL,
+        action="The log keeps showing less than it has signed: what is newer is withheld from here, or a "
+        "cache or export in between stands still. Conclude nothing from what is missing; read the log from "
+        "another network, and show its operator the checkpoint that is held.",
     ),
     AlertKind.ROOT_MISMATCH: Response(
         severity=Severity.CRITICAL,

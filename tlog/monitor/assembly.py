@@ -14,7 +14,7 @@ from tlog.errors import ConfigError, MalformedError, StorageError
 from tlog.evidence_store import EvidenceStore
 from tlog.monitor.alert_book import AlertBook
 from tlog.monitor.alert_desk import AlertDesk
-from tlog.monitor.config import AlertsSection, Config, WatchSection
+from tlog.monitor.config import Config, SinksSection, WatchSection
 from tlog.monitor.cursor import Cursor
 from tlog.monitor.grpc_source import GrpcSource
 from tlog.monitor.health import Limits
@@ -159,7 +159,7 @@ def make_watches(section: WatchSection) -> Sequence[Watch]:
     return watches
 
 
-def make_sinks(section: AlertsSection, write: Callable[[str], None]) -> Sequence[Sink]:
+def make_sinks(section: SinksSection, write: Callable[[str], None]) -> Sequence[Sink]:
     """Make the sinks that are configured."""
     sinks: list[Sink] = []
     if section.log:

@@ -69,7 +69,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     """A source that cannot be read."""
 
 
-class AlertsSection(_Section, frozen=True, kw_only=True):
+class SinksSection(_Section, frozen=True, kw_only=True):
     """Says where alerts go; each of them is also kept in the state directory."""
 
     log: bool = True
@@ -80,6 +80,11 @@ class AlertsSection(_Section, frozen=True, kw_only=True):
     command_timeout_s: Seconds = 30.0
     webhook_url: Annotated[str, Meta(pattern="^https?://")] | None = None
     webhook_timeout_s: Seconds = 10.0
+
+
+class AlertsSection(SinksSection, frozen=True, kw_only=True):
+    """Says where a monitor's alerts go, and the evidence among them that convicts."""
+
     convictions_path: Text | None = None
     """Where evidence that convicts is kept as well (`convictions` in the state directory): a node or a client
     that shares the directory refuses the log from then on."""

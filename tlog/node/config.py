@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from tlog.errors import ConfigError
+from tlog.monitor.config import SecondsOrOff, SinksSection
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -60,6 +61,8 @@ class GossipSection(_Section, frozen=True, kw_only=True):
     """How long one peer may take to answer."""
     patience_s: Seconds = 600.0
     """How long peers are asked for a consistency path before its lack is an alarm."""
+    stale_s: SecondsOrOff = 600.0
+    """How long a log may show less than it has signed before that is an alarm; 0 turns the alarm off."""
     calls_per_s: Annotated[float, Meta(gt=0, le=10_000)] = 20.0
     """Exchanges that one host may begin in the long run."""
     burst_calls: Annotated[int, Meta(ge=1, le=100_000)] = 100
@@ -91,6 +94,7 @@ class Config(_Section, frozen=True, kw_only=True):
     node: NodeSection = field(default_factory=NodeSection)
     gossip: GossipSection = field(default_factory=GossipSection)
     log: list[LogTable] = field(default_factory=list)
+    alerts: SinksSection = field(default_factory=SinksSection)
     monitor: RoleSection = field(default_factory=RoleSection)
     witness: RoleSection = field(default_factory=RoleSection)
 
@@ -131,6 +135,10 @@ def load_config(path: Path) -> Config:
             config.node,
             policy_path=absolute(config.node.policy_path),
             state_path=absolute(config.node.state_path),
+        ),
+        alerts=replace(
+            config.alerts,
+            jsonl_path=absolute(config.alerts.jsonl_path) if config.alerts.jsonl_path else None,
         ),
         log=[log if "://" in log.tiles else replace(log, tiles=absolute(log.tiles)) for log in config.log],
         monitor=replace(config.monitor, config_path=absolute(config.monitor.config_path)),

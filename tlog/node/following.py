@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
 
 from tlog.client import LogClient, RetryPolicy
 from tlog.gossip.held import HeldCheckpoint
+from tlog.gossip.judgement import Outcome
 from tlog.gossip.kept_tiles import KeptTiles
+from tlog.gossip.message import OfferedCheckpoint
 from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.round import Gossiper
 from tlog.membership import Registry
+from tlog.monitor.alerts import Alert
 from tlog.node.leaves import LeafSource
 from tlog.node.member_peers import member_addresses
+from tlog.node.shown_file import ShownFile
+from tlog.node.shown_view import Shown, ShownView
 from tlog.policy import Policy
+
+_SIGNED = frozenset(
+    {Outcome.NEW, Outcome.KNOWN, Outcome.STALE, Outcome.CLEARED, Outcome.UNSETTLED, Outcome.UNPROVEN}
+)
+"""Outcomes of what the log has signed, and was not convicted by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownWatch:
+    """Tells when a log shows this node less than it has signed, and remembers it across restarts."""
+
+    view: ShownView
+    file: ShownFile
+    stale_s: float
+    tell: Callable[[Alert], None]
+    clock: Callable[[], float]
+
+    def saw(self, shown: Shown) -> None:
+        """Take note of one answer of the log. Raises StorageError when it cannot be remembered."""
+        for alert in self.view.saw(shown, self.stale_s, self.clock()):
+            self.tell(alert)
+        self.file.save(self.view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +58,7 @@ class TreeFollower:
     tree: KeptTiles
     source: LeafSource
     reading: Executor
+    watch: ShownWatch
 
     async def follow(self) -> None:
         """Judge what the log shows now, and extend the kept tree to the newest checkpoint.
@@ -43,13 +71,28 @@ class TreeFollower:
         if newest is not None or not await self._is_refused():
             known_size = 0 if newest is None else newest.tree_size
             offered = await loop.run_in_executor(self.reading, self.source.newest, known_size)
-            await self.gossiper.see(self.source.name, offered)
+            judgement = await self.gossiper.see(self.source.name, offered)
+            if judgement.outcome in _SIGNED:
+                self._watch(newest or await self._newest(), offered, judgement.tree_size)
             newest = await self._newest()
         if newest is None or newest.tree_size <= self.tree.tree_size:
             return
         leaves = self.source.leaf_hashes(self.tree.tree_size, newest)
         await loop.run_in_executor(self.reading, self.tree.extend, newest, leaves)
         await self.gossiper.tree_grew(self.origin)
+
+    def _watch(self, held: HeldCheckpoint | None, offered: OfferedCheckpoint, size: int) -> None:
+        """Compare what the log shows with what was held before it was asked; at first that is the same."""
+        if held is None:
+            return
+        shown = Shown(
+            source=self.source.name,
+            note=offered.note,
+            tree_size=size,
+            held=held,
+            may_be_behind=self.source.may_be_behind,
+        )
+        self.watch.saw(shown)
 
     async def _is_refused(self) -> bool:
         return await self.gossiper.ask(lambda pool: pool.convictions.is_refused(self.origin))

@@ -33,6 +33,11 @@ class LeafSource(Protocol):
         """Return what messages call this source."""
         ...
 
+    @property
+    def may_be_behind(self) -> bool:
+        """Whether this may be a copy, which is behind what it showed before without anybody lying."""
+        ...
+
     def newest(self, known_size: int) -> OfferedCheckpoint:
         """Return the checkpoint that the log shows now, with the path from `known_size` if it is larger."""
         ...
@@ -48,6 +53,8 @@ class LeafSource(Protocol):
 
 class TileLeaves:
     """Reads leaves out of a log's tiles, without any entries."""
+
+    may_be_behind = True
 
     def __init__(self, tiles: str, policy: Policy, origin: str, *, timeout_s: float) -> None:
         """Read below a URL prefix, or in a directory. Raises ConfigError for what is neither."""
@@ -88,6 +95,8 @@ class TileLeaves:
 
 class EntryLeaves:
     """Reads entries from a log's server, and hashes them: for a log that serves no tiles."""
+
+    may_be_behind = False
 
     def __init__(self, address: str, *, timeout_s: float) -> None:
         self._source = GrpcSource(address, timeout_s=timeout_s)

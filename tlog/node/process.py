@@ -17,22 +17,29 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from tlog.errors import StorageError
 from tlog.gossip.call_limits import CallLimits
 from tlog.gossip.grpc_server import GossipServer
 from tlog.gossip.grpc_service import ExchangeDesk, HostLimits
 from tlog.gossip.grpc_transport import GrpcTransport
-from tlog.gossip.judgement import ALARMS, OFFENCES, Judgement, Outcome
+from tlog.gossip.judgement import ALARMS, OFFENCES, Judgement
 from tlog.gossip.kept_tiles import KeptForest, KeptTiles
 from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.pool import Pool
 from tlog.gossip.round import Gossiper, RunInThread
 from tlog.gossip.state_directory import StateDirectory
+from tlog.monitor.alert_book import AlertBook
+from tlog.monitor.alert_desk import AlertDesk
+from tlog.monitor.alerts import Alert
+from tlog.monitor.assembly import make_sinks
+from tlog.node.alarms import alert_of
 from tlog.node.config import Config
-from tlog.node.following import MemberFollower, TreeFollower
+from tlog.node.following import MemberFollower, ShownWatch, TreeFollower
 from tlog.node.leaves import EntryLeaves, TileLeaves
 from tlog.node.repeating import repeat
 from tlog.node.roles import run_monitor, run_witness
-from tlog.node.standing import load_policy, tree_directory
+from tlog.node.shown_file import ShownFile
+from tlog.node.standing import alerts_directory, load_policy, shown_path, tree_directory
 from tlog.policy import Policy
 from tlog.storage.writer_lock import WriterLock
 
@@ -91,6 +98,7 @@ class Node:
         state_path = Path(config.node.state_path)
         state = StateDirectory(state_path, policy)
         stack.callback(WriterLock(state_path).release)
+        desk = self._desk(stack)
         trees: dict[str, KeptTiles] = {}
         for log in config.log:
             trees[log.origin] = KeptTiles(tree_directory(config, log.origin), policy)
@@ -108,7 +116,7 @@ class Node:
             randomness=random.SystemRandom(),
             run=RunInThread(thread),
             logs={log.server: log.origin for log in config.log if log.server},
-            on_judgement=lambda who, judgement: self._hear(state.evidence_directory, who, judgement),
+            on_judgement=lambda who, judgement: self._hear(desk, who, judgement),
         )
         limits = HostLimits(per_s=settings.calls_per_s, burst=settings.burst_calls)
         server = GossipServer(
@@ -116,7 +124,7 @@ class Node:
         )
         address = await server.start(settings.listen_address, settings.port)
         stack.push_async_callback(server.stop, STOP_S)
-        for work in self._works(stack, gossiper, policy, trees, reading, state.evidence_directory):
+        for work in self._works(stack, gossiper, policy, trees, reading, state.evidence_directory, desk):
             stack.push_async_callback(_cancel, asyncio.ensure_future(self._guard(work)))
         announce(
             {
@@ -136,6 +144,7 @@ class Node:
         trees: dict[str, KeptTiles],
         reading: Executor,
         evidence_directory: Path,
+        desk: AlertDesk,
     ) -> Iterator[Coroutine[None, None, None]]:
         """Yield everything that this process does by itself, each to run until it is cancelled."""
         config, settings = self._config, self._config.gossip
@@ -152,12 +161,20 @@ class Node:
                 else EntryLeaves(log.server, timeout_s=settings.timeout_s)
             )
             stack.callback(source.close)
+            shown_file = ShownFile(shown_path(config, log.origin))
             follower = TreeFollower(
                 gossiper=gossiper,
                 origin=log.origin,
                 tree=trees[log.origin],
                 source=source,
                 reading=reading,
+                watch=ShownWatch(
+                    view=shown_file.load(),
+                    file=shown_file,
+                    stale_s=settings.stale_s,
+                    tell=lambda alert: _tell(desk, alert),
+                    clock=time.time,
+                ),
             )
             yield repeat(f"the tree of {log.origin}", follower.follow, period_s=settings.round_s)
             if settings.membership_port and log.server:
@@ -184,20 +201,28 @@ class Node:
         if config.witness.config_path:
             yield run_witness(Path(config.witness.config_path), evidence_directory, found)
 
-    def _hear(self, evidence_directory: Path, who: str, judgement: Judgement) -> None:
+    def _desk(self, stack: AsyncExitStack) -> AlertDesk:
+        """Open the journal of alerts, and send first what an earlier run could not deliver."""
+        directory = alerts_directory(self._config)
+        try:
+            directory.mkdir(exist_ok=True)
+            shown_path(self._config, "").parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{directory} cannot be made: {error.strerror}") from error
+        sinks = make_sinks(self._config.alerts, _LOGGER.warning)
+        book = AlertBook(directory, sinks=[sink.name for sink in sinks])
+        return stack.enter_context(AlertDesk(book, sinks, time.time))
+
+    def _hear(self, desk: AlertDesk, who: str, judgement: Judgement) -> None:
         """Tell a person, and pass on at once what everybody should know."""
-        origin, reason = judgement.origin, judgement.reason
-        if judgement.outcome in ALARMS:
-            self._news.set()
-            kept = f"; evidence: {evidence_directory}" if judgement.evidence is not None else ""
-            _LOGGER.critical(
-                "%s: %s (from %s): %s%s", judgement.outcome.upper(), origin, who or "here", reason, kept
-            )
-        elif judgement.outcome in OFFENCES:
-            if self._told_offences.wait_s("", time.monotonic()) == 0.0:
-                _LOGGER.warning("%s sent what no honest node sends, and is dropped: %s", who, reason)
-        elif judgement.outcome is Outcome.CLEARED:
-            _LOGGER.warning("%s: size %d: %s", origin, judgement.tree_size, reason)
+        alert = alert_of(who, judgement)
+        if alert is not None:
+            if judgement.outcome in ALARMS and not desk.book.knows(alert):
+                # What is in doubt comes again with every contact: only the first time is news.
+                self._news.set()
+            _tell(desk, alert)
+        elif judgement.outcome in OFFENCES and self._told_offences.wait_s("", time.monotonic()) == 0.0:
+            _LOGGER.warning("%s sent what no honest node sends, and is dropped: %s", who, judgement.reason)
 
     async def _guard(self, work: Coroutine[None, None, None]) -> None:
         """Stop the node when one of its parts cannot go on."""
@@ -208,6 +233,14 @@ class Node:
         except Exception as error:  # noqa: BLE001 - raised by `run`, a bug as well as a TlogError
             self._fatal = self._fatal or error
         self.stop()
+
+
+def _tell(desk: AlertDesk, alert: Alert) -> None:
+    """Tell of something where a failing disk must not keep it from being told, nor gossip from going on."""
+    try:
+        desk.tell(alert)
+    except StorageError as error:
+        _LOGGER.critical("%s: %s; it could not be written down: %s", alert.kind, alert.message, error)
 
 
 async def _cancel(task: asyncio.Future[None]) -> None:

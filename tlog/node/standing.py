@@ -15,21 +15,28 @@ from tlog.gossip.pool import Pool
 from tlog.gossip.state import NoTrees
 from tlog.gossip.state_directory import StateDirectory
 from tlog.node.config import Config
+from tlog.node.shown_file import ShownFile
 from tlog.note import parse_note
 from tlog.policy import MAX_POLICY_BYTES, Policy, parse_policy
 
 TREES_NAME = "trees"
+SHOWN_NAME = "shown"
+ALERTS_NAME = "alerts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogStanding:
-    """Says what a node holds of one log; `kept_size` is the size of the tree that it keeps."""
+    """Says what a node holds of one log; `kept_size` is the size of the tree that it keeps.
+
+    `stale_since_s`, in seconds since 1970, is set while the log shows this node less than it has signed.
+    """
 
     origin: str
     newest: HeldCheckpoint | None
     kept_size: int
     unproven: tuple[HeldCheckpoint, ...]
     is_refused: bool
+    stale_since_s: float | None
 
     @property
     def is_trusted(self) -> bool:
@@ -46,8 +53,10 @@ class Standing:
 
     @property
     def is_well(self) -> bool:
-        """Whether every log is trusted, and nobody is convicted."""
-        return not self.evidence_paths and all(log.is_trusted for log in self.logs)
+        """Whether every log is trusted and shows all that it has signed, and nobody is convicted."""
+        return not self.evidence_paths and all(
+            log.is_trusted and log.stale_since_s is None for log in self.logs
+        )
 
 
 def load_policy(config: Config) -> Policy:
@@ -71,6 +80,16 @@ def tree_directory(config: Config, origin: str) -> Path:
     return Path(config.node.state_path) / TREES_NAME / sha256(origin.encode()).hexdigest()
 
 
+def shown_path(config: Config, origin: str) -> Path:
+    """Return the file that remembers what a log has shown."""
+    return Path(config.node.state_path) / SHOWN_NAME / f"{sha256(origin.encode()).hexdigest()}.json"
+
+
+def alerts_directory(config: Config) -> Path:
+    """Return the directory of the journal of alerts."""
+    return Path(config.node.state_path) / ALERTS_NAME
+
+
 def read_standing(config: Config) -> Standing:
     """Read a node's directory. Raises ConfigError, CorruptionError and StorageError."""
     policy = load_policy(config)
@@ -83,6 +102,7 @@ def read_standing(config: Config) -> Standing:
             kept_size=_kept_size(tree_directory(config, origin) / CHECKPOINT_NAME),
             unproven=pool.unproven(origin),
             is_refused=pool.convictions.is_refused(origin),
+            stale_since_s=ShownFile(shown_path(config, origin)).load().stale_since_s,
         )
         for origin in pool.origins
     )
