@@ -1,6 +1,7 @@
-"""`tlog evidence`: does this file convict anybody whom my policy lists? Files only, no network.
+"""`tlog evidence`: whether a file convicts anybody whom a policy lists.
 
-`verify` judges; `show` only reads out what a file states, for people who want to know what they were sent.
+`make` makes such a file of what one holds, `verify` judges; `show` only reads out what a file states, for
+people who want to know what they were sent. Only `make --tiles` reads anything but files.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from typing import Annotated
 
 import typer
 
+from tlog.cli.evidence_make import make
+from tlog.cli.evidence_view import (
+    LogKeyOption,
+    OriginOption,
+    PolicyOption,
+    load_trust,
+    say_verdict,
+    verdict_document,
+)
 from tlog.cli.files import read_file
-from tlog.cli.options import JsonOption, RequiredPolicyOption, load_policy
+from tlog.cli.options import JsonOption
 from tlog.cli.report import Json, remark, say, say_document, say_facts
 from tlog.encoding import shown
 from tlog.evidence import (
     MAX_EVIDENCE_BYTES,
-    ConvictedKey,
     Evidence,
     LeafEvidence,
     RuleEvidence,
     SizesEvidence,
-    Verdict,
     parse_evidence,
     stated_checkpoint,
     stated_origin,
@@ -32,21 +40,31 @@ from tlog.exit_codes import ExitCode
 from tlog.note import parse_note
 from tlog.receipt import parse_receipt
 
-evidence = typer.Typer(help="Judge and read evidence of misbehaviour, offline.", no_args_is_help=True)
+evidence = typer.Typer(help="Make, judge and read evidence of misbehaviour.", no_args_is_help=True)
+
+evidence.command("make")(make)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A tlog-evidence/v1 file.")]
 
 
 @evidence.command("verify")
-def verify(*, file: FileArgument, policy: RequiredPolicyOption, as_json: JsonOption = False) -> ExitCode:
+def verify(
+    *,
+    file: FileArgument,
+    policy: PolicyOption = None,
+    log_key: LogKeyOption = None,
+    origin: OriginOption = None,
+    as_json: JsonOption = False,
+) -> ExitCode:
     """Verify evidence against a policy: exit code 0 when it convicts a key of the policy, else 1."""
-    verdict = verify_evidence(_read(file), load_policy(policy))
+    trusted, judged_by = load_trust(policy, log_key, origin)
+    verdict = verify_evidence(_read(file), trusted)
     if as_json:
-        say_document(_verdict_document(file, policy, verdict))
+        say_document(verdict_document(file, judged_by, verdict))
     elif verdict.convicted:
-        _say_verdict(file, policy, verdict)
+        say_verdict(file, judged_by, verdict)
     else:
-        remark(f"UNPROVEN {file} against {policy}: {verdict.finding}")
+        remark(f"UNPROVEN {file} against {judged_by}: {verdict.finding}")
         remark(
             "  It convicts nobody: another governance entry could stand before the accused one. Add the "
             "next governance entry after it, with its inclusion proof."
@@ -74,40 +92,6 @@ def show(*, file: FileArgument, as_json: JsonOption = False) -> None:
 
 def _read(file: Path) -> Evidence:
     return parse_evidence(read_file(file, "the evidence", max_bytes=MAX_EVIDENCE_BYTES))
-
-
-def _say_verdict(file: Path, policy: Path, verdict: Verdict) -> None:
-    say_facts(
-        {
-            "convicted": shown(verdict.origin) if verdict.convicts_log else None,
-            "finding": verdict.finding,
-            "log": shown(verdict.origin),
-            "kind": verdict.kind,
-            "tree sizes": ", ".join(map(str, verdict.tree_sizes)),
-            "evidence": str(file),
-            "policy": str(policy),
-        }
-    )
-    for key in verdict.convicted:
-        say(f"convicted {key.role} key: {shown(key.name)} (key ID {_key_id(key)})")
-    say("Checked: signatures of all checkpoints by these keys, proofs, and that they contradict the rules.")
-
-
-def _verdict_document(file: Path, policy: Path, verdict: Verdict) -> Json:
-    return {
-        "evidence": str(file),
-        "policy": str(policy),
-        "convicts": bool(verdict.convicted),
-        "unproven": verdict.unproven,
-        "kind": verdict.kind,
-        "origin": verdict.origin,
-        "tree_sizes": verdict.tree_sizes,
-        "finding": verdict.finding,
-        "convicted": [
-            {"role": key.role, "name": key.name, "key_id": _key_id(key), "vkey": key.vkey}
-            for key in verdict.convicted
-        ],
-    }
 
 
 def _evidence_document(file: Path, piece: Evidence) -> Json:
@@ -171,7 +155,3 @@ def _details(piece: Evidence) -> Iterator[str]:
 def _signers(note: bytes) -> list[tuple[str, str]]:
     _, signatures = parse_note(note)
     return [(signature.name, signature.key_id.hex()) for signature in signatures]
-
-
-def _key_id(key: ConvictedKey) -> str:
-    return key.vkey.split("+")[1]
