@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -36,6 +36,7 @@ __all__ = [
     "AttributeValue",
     "Envelope",
     "Event",
+    "EventFacts",
     "EventSigner",
     "JsonValue",
     "build_event",
@@ -96,6 +97,30 @@ _MEDIA_TYPE: Final = re.compile(
 _REF: Final = re.compile(r"(?!tlog:)[a-z][a-z0-9-]*+:(?:[A-Za-z0-9._~-]++|%[0-9A-F]{2})++")
 _REFS: Final = re.compile(f"{_REF.pattern}(?: {_REF.pattern})*+")
 _QUOTED_UNRESERVED: Final = re.compile(r"%(?:2[DE]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)")
+
+
+class EventFacts(Protocol):
+    """Is what an event's authority and uniqueness depend on; an Event, or what was kept of one."""
+
+    @property
+    def id(self) -> str:
+        """Return the event's id."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Return who says it."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Return what kind of event it is."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Return the log that it is for."""
+        ...
 
 
 # A Struct, not the usual frozen dataclass: one is made for every entry, in a tenth of the time.

@@ -15,7 +15,7 @@ import msgspec
 
 from tlog.encoding import shown
 from tlog.errors import MalformedError
-from tlog.event import Event, build_event, check_attribute_text, check_source, parse_event
+from tlog.event import Event, EventFacts, build_event, check_attribute_text, check_source, parse_event
 from tlog.governance_schema import (
     GenesisData,
     GovernanceData,
@@ -133,7 +133,7 @@ class GovernanceEvent:
     body: GovernanceBody
 
 
-def is_governance(event: Event) -> bool:
+def is_governance(event: EventFacts) -> bool:
     """Return whether an event is judged by the governance rules, by its type or its source."""
     return event.type.startswith(RESERVED_TYPE_PREFIX) or event.source == GOVERNANCE_SOURCE
 

@@ -36,7 +36,7 @@ from tlog.merkle import leaf_hash
 from tlog.note import Signer, Verifier, open_note, sign_note
 from tlog.storage.base import CommitBatch, Store
 from tlog.storage.lmdb_store import LmdbStore
-from tlog.validate import CallOutcome, VerifiedEntry, admit, verify_entries, verify_entry
+from tlog.validate import AdmissibleEntry, CallOutcome, admit, verify_entries, verify_entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ class Log:
             checkpoint=committed.checkpoint,
         )
 
-    def commit(self, calls: Sequence[Sequence[VerifiedEntry]]) -> Committed:
+    def commit(self, calls: Sequence[Sequence[AdmissibleEntry]]) -> Committed:
         """Sequence verified entries of several calls into one durable commit; each call is all or none.
 
         Returns an outcome for every call, in order. Raises StorageError when nothing was committed, and

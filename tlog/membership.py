@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from tlog.encoding import shown
 from tlog.errors import MalformedError, RefusalReason, RefusedError
-from tlog.event import Event
+from tlog.event import Event, EventFacts
 from tlog.governance import (
     GENESIS_TYPE,
     GOVERNANCE_SOURCE,
@@ -70,7 +70,7 @@ class Registry:
             return self.apply(event, public_keys, leaf_hash), None
         return self, self.authorise(event, public_keys)
 
-    def authorise(self, event: Event, public_keys: Sequence[bytes]) -> Member:
+    def authorise(self, event: EventFacts, public_keys: Sequence[bytes]) -> Member:
         """Return the member who issues this event, if these signers, together, may append it next.
 
         Requires different `public_keys`, whose signatures are verified. Raises RefusedError: for a wrong
@@ -143,7 +143,7 @@ class Registry:
         after = self._with(body, frozenset(public_keys))
         return replace(after, seq=parsed.seq, prev=leaf_hash.hex())
 
-    def _check_origin(self, event: Event) -> None:
+    def _check_origin(self, event: EventFacts) -> None:
         if event.origin != self.origin:
             raise RefusedError(
                 RefusalReason.WRONG_ORIGIN,

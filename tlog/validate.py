@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -23,7 +23,7 @@ from tlog.errors import (
     RefusedError,
     SignatureError,
 )
-from tlog.event import Event, identity, parse_event
+from tlog.event import Event, EventFacts, identity, parse_event
 from tlog.governance import is_governance
 from tlog.membership import Registry
 from tlog.merkle import leaf_hash
@@ -52,6 +52,43 @@ class VerifiedEntry(msgspec.Struct, frozen=True, kw_only=True):
     business_keys: tuple[bytes, ...]
 
 
+class AdmissibleEntry(Protocol):
+    """Is what admission asks of a verified entry: a VerifiedEntry, or what another process kept of one.
+
+    Everything here follows from the entry's bytes; whoever verified them vouches for it.
+    """
+
+    @property
+    def entry(self) -> bytes:
+        """Return the entry itself."""
+        ...
+
+    @property
+    def leaf_hash(self) -> bytes:
+        """Return its leaf hash."""
+        ...
+
+    @property
+    def event(self) -> EventFacts:
+        """Return what its authority depends on."""
+        ...
+
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        """Return its signers' keys."""
+        ...
+
+    @property
+    def identity(self) -> bytes:
+        """Return what is unique in a log."""
+        ...
+
+    @property
+    def business_keys(self) -> tuple[bytes, ...]:
+        """Return the keys it is found under, in index form."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOutcome:
     """Says where each entry of one call is, in the order sent; the new ones are `new_range`, [start, end)."""
@@ -69,7 +106,7 @@ class Admission:
     """
 
     outcomes: tuple[CallOutcome | BatchRefusedError, ...]
-    entries: tuple[VerifiedEntry, ...]
+    entries: tuple[AdmissibleEntry, ...]
     registry: Registry
     governance_indices: tuple[int, ...]
 
@@ -142,7 +179,7 @@ def verify_entries(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry]
 
 
 def admit(
-    calls: Sequence[Sequence[VerifiedEntry]],
+    calls: Sequence[Sequence[AdmissibleEntry]],
     *,
     registry: Registry,
     tree_size: int,
@@ -157,7 +194,7 @@ def admit(
     message, a registry that governance would lead to; that is this log's own choice, and no rule of
     validity. Answers that rest on this commit, refusals as well, may be given only once it is durable.
     """
-    entries: list[VerifiedEntry] = []
+    entries: list[AdmissibleEntry] = []
     present: dict[bytes, tuple[int, bytes]] = {}
     governance_indices: list[int] = []
     outcomes: list[CallOutcome | BatchRefusedError] = []
@@ -195,7 +232,7 @@ class _Attempt:
     def __init__(self, *, start: int, registry: Registry) -> None:
         self.start = start
         self.registry = registry
-        self.entries: list[VerifiedEntry] = []
+        self.entries: list[AdmissibleEntry] = []
         self.present: dict[bytes, tuple[int, bytes]] = {}
         self.governance_indices: list[int] = []
         self.leaf_indices: list[int] = []
@@ -203,7 +240,7 @@ class _Attempt:
 
     def take(
         self,
-        entry: VerifiedEntry,
+        entry: AdmissibleEntry,
         existing: tuple[int, bytes] | None,
         decline: Callable[[Registry], str | None] | None,
     ) -> None:
@@ -218,12 +255,14 @@ class _Attempt:
             self._note(leaf_index, present=True)
             return
         leaf_index = self.start + len(self.entries)
-        registry, issuer = self.registry.fold(entry.event, entry.public_keys, entry.leaf_hash)
-        if issuer is None:
+        if is_governance(entry.event):
+            registry = self.registry.apply(_parsed(entry.entry), entry.public_keys, entry.leaf_hash)
             if decline is not None and (reason := decline(registry)) is not None:
                 raise RefusedError(RefusalReason.GOVERNANCE_REFUSED, reason)
             self.governance_indices.append(leaf_index)
-        self.registry = registry
+            self.registry = registry
+        else:
+            self.registry.authorise(entry.event, entry.public_keys)
         self.entries.append(entry)
         self.present[entry.identity] = (leaf_index, entry.leaf_hash)
         self._note(leaf_index, present=False)
@@ -242,7 +281,15 @@ class _Attempt:
         self.already_present.append(present)
 
 
-def _conflict(event: Event, existing_leaf_index: int | None) -> RefusedError:
+def _parsed(entry: bytes) -> Event:
+    """Parse a governance entry again: facts of it are not enough, and there are few."""
+    try:
+        return parse_event(decode_entry(entry).payload)
+    except MalformedError as error:
+        raise RefusedError(RefusalReason.MALFORMED_EVENT, str(error)) from error
+
+
+def _conflict(event: EventFacts, existing_leaf_index: int | None) -> RefusedError:
     where = "an earlier one of this call" if existing_leaf_index is None else f"entry {existing_leaf_index}"
     return RefusedError(
         RefusalReason.SOURCE_ID_CONFLICT,
