@@ -28,19 +28,23 @@ from server.config import Config, load_config
 from server.gossip_service import GossipService
 from server.log_service import LogService, Threads
 from server.metrics import Metrics
+from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
 from server.registration import register
 from server.sequencer import Sequencer
 from server.tile_http import TileServer
-from server.witness_policy import read_policy, witness_clients
+from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
 from tlog.errors import ConfigError, StateUnknownError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
+from tlog.note import Signer
 from tlog.policy import Policy, build_policy
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.v1 import gossip_pb2, log_pb2
+
+_LOGGER = logging.getLogger("tlog.server")
 
 SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 
@@ -99,9 +103,11 @@ class Server:
             log_vkey=signer.vkey,
             map_size_bytes=config.store.map_size_bytes,
         )
-        is_witnessed = bool(config.witnesses.policy_path or config.log.cosigner_key_path)
+        is_witnessed = bool(config.witnesses.policy_path)
         try:
-            log = Log(store, signer, publish_at_commit=not is_witnessed)
+            cosigner = self._own_cosigner(signer)
+            cosign_at_commit = None if cosigner is None or is_witnessed else cosigner.cosign
+            log = Log(store, signer, publish_at_commit=not is_witnessed, cosign=cosign_at_commit)
         except BaseException:
             store.close()
             raise
@@ -125,7 +131,7 @@ class Server:
             stack.push_async_callback(tile_server.stop)
         with log.view() as view:
             feed = CheckpointFeed(view.published(), metrics)
-        publisher = self._publisher(log, feed, metrics, threads.answering) if is_witnessed else None
+        publisher = self._publisher(log, feed, metrics, cosigner, threads.answering) if is_witnessed else None
         server = grpc.aio.server(options=GRPC_OPTIONS)
         backlog = Backlog(
             metrics,
@@ -172,6 +178,16 @@ class Server:
             publisher.start()
             stack.push_async_callback(publisher.stop)
             await publisher.first_round()
+        elif cosigner is not None:
+            refresher = Refresher(
+                log,
+                feed,
+                refresh_s=config.witnesses.refresh_s,
+                writing=threads.answering,
+                on_fatal=self._fail,
+            )
+            await refresher.start()
+            stack.push_async_callback(refresher.stop)
         await server.start()
         stack.push_async_callback(server.stop, config.grpc.stop_timeout_s)
         stack.callback(feed.close)
@@ -198,22 +214,42 @@ class Server:
             else f"http://{_address(config.tiles.listen_address, tiles_port)}",
         )
 
+    def _own_cosigner(self, signer: Signer) -> OwnCosigner | None:
+        path = self._config.log.cosigner_key_path
+        if not path:
+            _LOGGER.warning(
+                "[log] cosigner_key_path is not set: nothing that is published says when it was there; make "
+                "a key with `tlog keygen %s --cosigner --out cosigner.key`, and set it",
+                signer.name,
+            )
+            return None
+        key = read_cosigner_key_file(Path(path))
+        if key.public_key == signer.public_key:
+            raise ConfigError(
+                f"{path} holds the key that the log signs with: a cosigner needs one of its own"
+            )
+        return OwnCosigner(key, now_s=lambda: int(time.time()))
+
     def _publisher(
-        self, log: Log, feed: CheckpointFeed, metrics: Metrics, reading: Executor
+        self,
+        log: Log,
+        feed: CheckpointFeed,
+        metrics: Metrics,
+        cosigner: OwnCosigner | None,
+        reading: Executor,
     ) -> WitnessedPublisher:
         config = self._config
         policy = self._own_policy(log)
-        cosigner_path = config.log.cosigner_key_path
+        require_independent_quorum(policy, None if cosigner is None else cosigner.public_key)
         return WitnessedPublisher(
             log,
             feed,
             metrics,
             policy=policy,
             witnesses=witness_clients(policy),
-            cosigner=read_cosigner_key_file(Path(cosigner_path)) if cosigner_path else None,
+            cosigner=cosigner,
             timeout_s=config.witnesses.timeout_s,
             refresh_s=config.witnesses.refresh_s,
-            now_s=lambda: int(time.time()),
             reading=reading,
             on_fatal=self._fail,
         )

@@ -42,7 +42,7 @@ class LogSection(_Section, frozen=True, kw_only=True):
     key_path: FilePath
     """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
     cosigner_key_path: FilePathOrNone = ""
-    """File with the log's cosignature key, whose timestamp goes onto every published checkpoint; "": none."""
+    """File with the log's own cosignature key, whose time goes onto every published checkpoint; "": none."""
 
 
 class GrpcSection(_Section, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tlog.cosignature import CosignerVerifier
+from tlog.cosigned import is_by_the_log, quorum_witnesses
 from tlog.errors import ConfigError, MalformedError
 from tlog.log import Log
 from tlog.policy import Policy, parse_policy
@@ -28,13 +29,32 @@ def read_policy(path: Path, log: Log) -> Policy:
     return policy
 
 
+def require_independent_quorum(policy: Policy, own_cosigner: bytes | None) -> None:
+    """Require that the quorum counts no key of the log's own; `own_cosigner` is its cosigner's public key.
+
+    Raises ConfigError: a log would else be its own witness.
+    """
+    counted = quorum_witnesses(policy)
+    for witness in policy.witnesses:
+        is_own = is_by_the_log(witness, policy) or witness.verifier.public_key == own_cosigner
+        if is_own and witness.name in counted:
+            name = witness.name.decode("utf-8", "backslashreplace")
+            raise ConfigError(
+                f"the quorum of the witness policy counts {name}, which is the log's own cosigner: leave it "
+                "out of the group, no log is a witness of its own"
+            )
+
+
 def witness_clients(policy: Policy) -> list[WitnessClient]:
     """Make a client for every URL in a policy; one witness may have several keys under one URL.
 
-    Raises ConfigError for a witness without a URL: nobody could ask it.
+    The log's own cosigner is not asked: the log cosigns by itself. Raises ConfigError for any other witness
+    without a URL: nobody could ask it.
     """
     verifiers: dict[str, list[CosignerVerifier]] = {}
     for witness in policy.witnesses:
+        if is_by_the_log(witness, policy):
+            continue
         name = witness.name.decode("utf-8", "backslashreplace")
         if witness.url is None:
             raise ConfigError(f"witness {name} has no URL in the witness policy: add it behind its key")

@@ -21,8 +21,8 @@ from time import monotonic
 from typing import Protocol
 
 from server.metrics import Metrics
+from server.own_cosigner import OwnCosigner
 from server.publisher import CheckpointFeed
-from tlog.cosignature import CosignerSigner
 from tlog.errors import (
     PolicyError,
     RemoteError,
@@ -86,17 +86,15 @@ class WitnessedPublisher:
         *,
         policy: Policy,
         witnesses: Iterable[AsksWitness],
-        cosigner: CosignerSigner | None,
+        cosigner: OwnCosigner | None,
         timeout_s: float,
         refresh_s: float,
-        now_s: Callable[[], int],
         reading: Executor,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         """Publish for `log` into `feed`; the witness clients are the publisher's to close.
 
-        `cosigner` is the log's own cosignature key, which says "not later than" on every published
-        checkpoint; `now_s` gives seconds since 1970 for it.
+        `cosigner` is the log's own, which says "not later than" on every published checkpoint.
         """
         self._log = log
         self._feed = feed
@@ -106,8 +104,6 @@ class WitnessedPublisher:
         self._cosigner = cosigner
         self._timeout_s = timeout_s
         self._refresh_s = refresh_s
-        self._now_s = now_s
-        self._last_timestamp_s = 0
         self._reading = reading
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
@@ -286,10 +282,8 @@ class WitnessedPublisher:
     def _own_cosignature(self, target: SignedCheckpoint) -> list[Signature]:
         if self._cosigner is None:
             return []
-        # A clock that steps back never makes an earlier statement about a later tree.
-        self._last_timestamp_s = max(self._last_timestamp_s, self._now_s())
         text, _ = parse_note(target.note)
-        return [self._cosigner.cosign(text, self._last_timestamp_s)]
+        return [self._cosigner.cosign(text)]
 
     def _take_late(self, task: asyncio.Task[tuple[Signature, ...]], target: SignedCheckpoint) -> None:
         if task.cancelled() or task.exception() is not None or not task.result():

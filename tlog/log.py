@@ -12,7 +12,7 @@ nobody until it is durable.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from tlog.integrate import TreeEdge, integrate
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.membership import Registry
 from tlog.merkle import leaf_hash
-from tlog.note import Signer, Verifier, open_note, sign_note
+from tlog.note import Signature, Signer, Verifier, add_signatures, open_note, sign_note
 from tlog.storage.base import CommitBatch, Store
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.validate import AdmissibleEntry, CallOutcome, admit, verify_entries, verify_entry
@@ -70,13 +70,22 @@ class _State:
 class Log:
     """Appends entries to one store, and answers from it."""
 
-    def __init__(self, store: Store, signer: Signer, *, publish_at_commit: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        *,
+        publish_at_commit: bool = True,
+        cosign: Callable[[str], Signature] | None = None,
+    ) -> None:
         """Take over a store that is bound to this signer, and recover its state.
 
         Without `publish_at_commit` a checkpoint is shown to nobody until `publish` was given it: that is for
-        a log whose witnesses have to cosign first. The log owns the store from here on, and closes it; when
-        this raises, it is still the caller's. Raises CorruptionError when the stored tree or its governance
-        does not lead to the stored checkpoint, ConfigError when the log's governance does not know this key.
+        a log whose witnesses have to cosign first. `cosign` makes the cosignature of the log's own second key
+        over a checkpoint's text; it goes onto everything that this log publishes at commit. The log owns the
+        store from here on, and closes it; when this raises, it is still the caller's.
+        Raises CorruptionError when the stored tree or its governance does not lead to the stored checkpoint,
+        ConfigError when the log's governance does not know this key.
         """
         self._store = store
         self._signer = signer
@@ -84,6 +93,7 @@ class Log:
         self._writing = threading.Lock()
         self._failed: str | None = None
         self._publish_at_commit = publish_at_commit
+        self._cosign = cosign
         note = store.load()
         if note is None:
             note = self._sign(TreeEdge.EMPTY)
@@ -232,12 +242,21 @@ class Log:
         with self._writing:
             with self.view() as view:
                 self._require_own_tree(view, signed)
-            try:
-                self._store.publish(note)
-            except StateUnknownError as error:
-                self._failed = str(error)
-                raise
+            self._store_publish(note)
         return signed
+
+    def cosign_again(self) -> SignedCheckpoint:
+        """Publish the newest durable checkpoint once more, cosigned as of now.
+
+        Only for a log that publishes at commit and has `cosign`. Raises StorageError when nothing was
+        written, and StateUnknownError as `commit` does.
+        """
+        assert self._publish_at_commit
+        assert self._cosign is not None
+        with self._writing:
+            note = self._sign(self._state.edge)
+            self._store_publish(note)
+        return SignedCheckpoint.read(note)
 
     def prove_inclusion(self, leaf_index: int, tree_size: int | None = None) -> list[bytes]:
         """Prove one leaf in the tree of `tree_size` leaves (newest by default).
@@ -270,7 +289,16 @@ class Log:
 
     def _sign(self, edge: TreeEdge) -> bytes:
         checkpoint = Checkpoint(self.origin, edge.tree_size, edge.root_hash)
-        return sign_note(format_checkpoint(checkpoint), [self._signer])
+        text = format_checkpoint(checkpoint)
+        note = sign_note(text, [self._signer])
+        return note if self._cosign is None else add_signatures(note, [self._cosign(text)])
+
+    def _store_publish(self, note: bytes) -> None:
+        try:
+            self._store.publish(note)
+        except StateUnknownError as error:
+            self._failed = str(error)
+            raise
 
     def _store_commit(self, batch: CommitBatch, *, expected: bytes, new: bytes) -> None:
         # A plain StorageError is the store's promise that nothing was committed. Everything else leaves the

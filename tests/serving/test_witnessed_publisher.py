@@ -11,6 +11,7 @@ import pytest
 from _support.alliance import ORIGIN, Alliance, key
 
 from server.metrics import Metrics
+from server.own_cosigner import OwnCosigner
 from server.publisher import CheckpointFeed
 from server.witnessed_publisher import WitnessedPublisher
 from tlog.cosignature import CosignatureSigner, CosignatureVerifier
@@ -110,10 +111,9 @@ class Rig:
             self.metrics,
             policy=self.policy,
             witnesses=self.witnesses,
-            cosigner=self.own,
+            cosigner=OwnCosigner(self.own, now_s=lambda: self.now_s),
             timeout_s=0.5,
             refresh_s=refresh_s,
-            now_s=lambda: self.now_s,
             reading=threading,
             on_fatal=self.fatal.append,
         )
@@ -233,7 +233,6 @@ def test_a_publisher_that_does_not_know_where_its_witnesses_are_finds_out() -> N
                 cosigner=None,
                 timeout_s=0.5,
                 refresh_s=60,
-                now_s=lambda: TIME_S,
                 reading=ThreadPoolExecutor(1),
                 on_fatal=r.fatal.append,
             )

@@ -1,0 +1,98 @@
+"""The log's own cosignature, by a key apart from the log's: "this tree was there not later than".
+
+It is the log's word, and counts to no quorum. A log with witnesses puts it onto what they have cosigned
+(`server.witnessed_publisher`). A log without them signs and cosigns in one step, at commit, and `Refresher`
+renews it when nothing is appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from server.publisher import CheckpointFeed
+from tlog.cosignature import CosignerSigner
+from tlog.errors import StateUnknownError, StorageError
+from tlog.log import Log
+from tlog.note import Signature
+
+_LOGGER = logging.getLogger("tlog.cosigner")
+
+
+class OwnCosigner:
+    """Cosigns with the log's own key, at times that never go back. Safe to use from many threads.
+
+    `now_s` gives seconds since 1970.
+    """
+
+    def __init__(self, signer: CosignerSigner, *, now_s: Callable[[], int]) -> None:
+        self._signer = signer
+        self._now_s = now_s
+        self._lock = threading.Lock()
+        self._last_s = 0
+
+    @property
+    def public_key(self) -> bytes:
+        """Return the public key of the cosignatures."""
+        return self._signer.public_key
+
+    def cosign(self, checkpoint_text: str) -> Signature:
+        """Cosign a checkpoint, as of now."""
+        with self._lock:
+            # A clock that steps back never makes an earlier statement about a later tree.
+            self._last_s = max(self._last_s, self._now_s())
+            return self._signer.cosign(checkpoint_text, self._last_s)
+
+
+class Refresher:
+    """Cosigns the newest checkpoint of a log without witnesses anew, every `refresh_s` seconds."""
+
+    def __init__(
+        self,
+        log: Log,
+        feed: CheckpointFeed,
+        *,
+        refresh_s: float,
+        writing: Executor,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._log = log
+        self._feed = feed
+        self._refresh_s = refresh_s
+        self._writing = writing
+        self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Cosign what is there, so that nothing older is shown first, and go on doing so."""
+        await self._refresh()
+        self._task = self._loop.create_task(self._run(), name="refresher")
+
+    async def stop(self) -> None:
+        """End; what is being written is written."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(self._refresh_s)
+                await self._refresh()
+        except Exception as error:  # noqa: BLE001 - ends the process: the log's age would not show any more
+            self._on_fatal(error)
+
+    async def _refresh(self) -> None:
+        """Cosign once; what surely was not written is tried again the next time."""
+        try:
+            # A publish on the way must not be torn from its note by a stop.
+            cosigned = self._loop.run_in_executor(self._writing, self._log.cosign_again)
+            self._feed.publish(await asyncio.shield(cosigned))
+        except StateUnknownError:
+            raise
+        except StorageError as error:
+            _LOGGER.warning("the newest checkpoint is not cosigned anew: %s", error)
