@@ -6,20 +6,23 @@ round's, so a slow witness delays no commit, and rounds never queue up. Fail clo
 published checkpoint stays what it was, and its age shows it.
 
 A witness that is still busy with an earlier round is not asked twice: its late answer is added to the
-published checkpoint if that is still the one it cosigned. When nothing is appended, the newest checkpoint is
-cosigned again every `refresh_s`, so that readers can tell "nothing new as of t" from "withheld".
+published checkpoint if that is still the one it cosigned. One that has answered is left in peace while others
+are waited for, as long as its answer is not older than `refresh_s`. When nothing is appended, the newest
+checkpoint is cosigned again that often, so that readers can tell "nothing new as of t" from "withheld"; who
+does not answer then is still shown with what he cosigned before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 from typing import Protocol
 
+from server.cosigned_note import add_newer_signatures
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner
 from server.publisher import CheckpointFeed
@@ -31,6 +34,7 @@ from tlog.errors import (
     TlogError,
     WitnessConflictError,
 )
+from tlog.freshness import MAX_SKEW_S
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
 from tlog.note import Signature, add_signatures, parse_note
@@ -58,6 +62,14 @@ class AsksWitness(Protocol):
     async def aclose(self) -> None:
         """Close the connections."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """Holds what a witness has cosigned, and when that came."""
+
+    signatures: tuple[Signature, ...]
+    at_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,6 +113,9 @@ class WitnessedPublisher:
         self._metrics = metrics
         self._policy = policy
         self._witnesses = [_Witness(client=client) for client in witnesses]
+        self._asked_for: SignedCheckpoint | None = None
+        self._answers: dict[str, _Answer] = {}
+        """What was answered for `_asked_for` since the quorum was met last, by the witness's URL."""
         self._cosigner = cosigner
         self._timeout_s = timeout_s
         self._refresh_s = refresh_s
@@ -190,8 +205,10 @@ class WitnessedPublisher:
             return
 
     def _backoff_s(self) -> float:
-        due_at_s = min((witness.due_at_s for witness in self._witnesses), default=0.0)
-        return max(MIN_BACKOFF_S, due_at_s - monotonic())
+        """Return how long nobody is worth asking: until one who has not answered is due, or answers age."""
+        missing = (witness for witness in self._witnesses if witness.client.url not in self._answers)
+        pause_s = min((witness.due_at_s - monotonic() for witness in missing), default=self._refresh_s)
+        return max(MIN_BACKOFF_S, min(pause_s, self._refresh_s))
 
     async def _round(self) -> bool:
         """Ask for the newest committed checkpoint; returns whether it is published now, freshly enough."""
@@ -200,45 +217,65 @@ class WitnessedPublisher:
         if target.tree_size == self._feed.newest.tree_size and monotonic() < fresh_until_s:
             return True
         started_s = monotonic()
-        signatures: list[Signature] = []
-        asking = {self._ask_in_task(witness, target) for witness in self._due_witnesses()}
-        while not await self._publish_if_quorum(target, signatures):
+        answers = self._answers_for(target)
+        asking = {self._ask_in_task(witness, target, answers) for witness in self._due_witnesses()}
+        while not await self._publish_if_quorum(target, answers):
             if not asking:
                 self._metrics.round_failed()
                 return False
-            done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                signatures.extend(task.result())
+            _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        self._asked_for = None
         self._metrics.round_done(monotonic() - started_s)
         for late in asking:
             late.add_done_callback(lambda task: self._take_late(task, target))
         return True
 
+    def _answers_for(self, target: SignedCheckpoint) -> dict[str, _Answer]:
+        """Return what is answered for this checkpoint, and not so old that it is asked for again."""
+        if self._asked_for != target:
+            # Who is still busy with the one before writes into the other dict.
+            self._asked_for, self._answers = target, {}
+        expired_at_s = monotonic() - self._refresh_s
+        for url in [url for url, answer in self._answers.items() if answer.at_s <= expired_at_s]:
+            del self._answers[url]
+        return self._answers
+
     def _due_witnesses(self) -> list[_Witness]:
         now = monotonic()
-        return [witness for witness in self._witnesses if witness.is_free and witness.due_at_s <= now]
+        return [
+            witness
+            for witness in self._witnesses
+            if witness.is_free and witness.due_at_s <= now and witness.client.url not in self._answers
+        ]
 
     def _ask_in_task(
-        self, witness: _Witness, target: SignedCheckpoint
+        self, witness: _Witness, target: SignedCheckpoint, answers: dict[str, _Answer]
     ) -> asyncio.Task[tuple[Signature, ...]]:
-        witness.asking = self._loop.create_task(self._ask(witness, target))
+        witness.asking = self._loop.create_task(self._ask(witness, target, answers))
         return witness.asking
 
-    async def _ask(self, witness: _Witness, target: SignedCheckpoint) -> tuple[Signature, ...]:
+    async def _ask(
+        self, witness: _Witness, target: SignedCheckpoint, answers: dict[str, _Answer]
+    ) -> tuple[Signature, ...]:
         """Ask one witness; no answer, whatever the reason, is an empty one, and puts it off for a while."""
         try:
-            signatures = await self._ask_in_sync(witness, target)
-        except TlogError as error:
+            signatures = tuple(await self._ask_in_sync(witness, target))
+        except Exception as error:
             witness.failures += 1
             pause_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(witness.failures - 1, 16))
             witness.due_at_s = monotonic() + pause_s
             self._metrics.witness_asked(witness.client.url, type(error).__name__)
-            _LOGGER.warning("no cosignature for size %d: %s", target.tree_size, error)
+            if isinstance(error, TlogError):
+                _LOGGER.warning("no cosignature for size %d: %s", target.tree_size, error)
+            else:
+                # No answer of one witness may end the log, not even one that meets a bug here.
+                _LOGGER.exception("asking the witness at %s met a bug", witness.client.url)
             return ()
+        answers[witness.client.url] = _Answer(signatures=signatures, at_s=monotonic())
         witness.failures = 0
         witness.tree_size = target.tree_size
         self._metrics.witness_asked(witness.client.url, "cosigned")
-        return tuple(signatures)
+        return signatures
 
     async def _ask_in_sync(self, witness: _Witness, target: SignedCheckpoint) -> Sequence[Signature]:
         for _ in range(MAX_RESYNCS):
@@ -263,16 +300,24 @@ class WitnessedPublisher:
             "another server of this log ask it as well?"
         )
 
-    async def _publish_if_quorum(self, target: SignedCheckpoint, signatures: Sequence[Signature]) -> bool:
-        note = add_signatures(target.note, [*self._own_cosignature(target), *signatures])
+    async def _publish_if_quorum(self, target: SignedCheckpoint, answers: Mapping[str, _Answer]) -> bool:
+        answered = [signature for answer in answers.values() for signature in answer.signatures]
+        note = add_signatures(target.note, [*self._own_cosignature(target), *answered])
         try:
             open_checkpoint(note, self._policy)
         except PolicyError:
             return False
         async with self._publishing:
+            newest = self._feed.newest
+            if newest.checkpoint == target.checkpoint:
+                note = self._add_newer(newest.note, parse_note(note)[1])
             await self._publish(note)
         self._published_at_s = monotonic()
         return True
+
+    def _add_newer(self, note: bytes, signatures: Sequence[Signature]) -> bytes:
+        verifiers = [witness.verifier for witness in self._policy.witnesses]
+        return add_newer_signatures(note, signatures, verifiers, not_after_s=int(time()) + MAX_SKEW_S)
 
     async def _publish(self, note: bytes) -> None:
         # A publish on the way must not be torn from its note by a stop.
@@ -299,7 +344,7 @@ class WitnessedPublisher:
             async with self._publishing:
                 newest = self._feed.newest
                 if newest.checkpoint == target.checkpoint:
-                    await self._publish(add_signatures(newest.note, signatures))
+                    await self._publish(self._add_newer(newest.note, signatures))
         except StateUnknownError as error:
             self._on_fatal(error)
         except StorageError as error:

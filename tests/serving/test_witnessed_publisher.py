@@ -42,7 +42,14 @@ class NearWitness:
         self.url = f"near:{name}"
         self.cosigner = CosignatureSigner(name=name, private_key=key(name))
         log = WitnessedLog(origin=ORIGIN, verifiers=(Verifier.from_vkey(vkey),))
-        self.witness = Witness(MemoryWitnessStore(), [self.cosigner], [log], now_s=lambda: TIME_S)
+        self.ticks = False
+        """Whether its clock goes on by a second each time that it is asked."""
+        self.witness = Witness(
+            MemoryWitnessStore(),
+            [self.cosigner],
+            [log],
+            now_s=lambda: TIME_S + (len(self.asked) if self.ticks else 0),
+        )
         self.open = asyncio.Event()
         self.open.set()
         self.is_dead = False
@@ -317,6 +324,99 @@ def test_what_only_a_restart_can_mend_is_told_and_never_ends_publishing_in_silen
             r.fatal.clear()
 
     asyncio.run(scenario())
+
+
+def test_a_witness_that_has_cosigned_is_left_in_peace_while_another_is_missing() -> None:
+    async def scenario() -> None:
+        async with rig(threshold=3) as r:
+            r.witnesses[2].is_dead = True
+            size = r.append(*r.alliance.governance)
+            await asyncio.sleep(1.5)
+            assert r.feed.newest.tree_size == 0
+            assert [len(witness.asked) for witness in r.witnesses[:2]] == [1, 1]
+            r.witnesses[2].is_dead = False
+            assert open_checkpoint(await r.published(size), r.policy).tree_size == size
+            assert [len(witness.asked) for witness in r.witnesses[:2]] == [1, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_cosignature_that_grows_old_while_another_is_missing_is_asked_for_again() -> None:
+    async def scenario() -> None:
+        async with rig(threshold=3, refresh_s=0.3) as r:
+            r.witnesses[2].is_dead = True
+            r.append(*r.alliance.governance)
+            await asyncio.sleep(1.0)
+            assert 2 <= len(r.witnesses[0].asked) <= 5
+
+    asyncio.run(scenario())
+
+
+def test_a_refresh_keeps_what_was_cosigned_by_a_witness_that_is_gone_since() -> None:
+    async def scenario() -> None:
+        async with rig(threshold=1, refresh_s=0.1) as r:
+            size = r.append(*r.alliance.governance)
+            await r.published(size)
+            everybody = {ORIGIN, *(witness.cosigner.name for witness in r.witnesses)}
+            async with asyncio.timeout(5):
+                while signers(r.feed.newest.note) != everybody:
+                    await asyncio.sleep(0.01)
+            for witness in r.witnesses[1:]:
+                witness.is_dead = True
+            before = len(r.witnesses[0].asked)
+            async with asyncio.timeout(5):
+                while len(r.witnesses[0].asked) < before + 3:
+                    assert signers(r.feed.newest.note) == everybody
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+
+
+def test_a_witness_that_answers_with_an_older_cosignature_takes_no_newer_one_away() -> None:
+    class Replaying(NearWitness):
+        first: Sequence[Signature] = ()
+
+        async def add_checkpoint(
+            self, old_size: int, proof: Sequence[bytes], note: bytes, timeout_s: float
+        ) -> Sequence[Signature]:
+            answer = await super().add_checkpoint(old_size, proof, note, timeout_s)
+            self.first = self.first or answer
+            return self.first if len(self.asked) > 2 else answer
+
+    async def scenario() -> None:
+        async with rig(threshold=3, refresh_s=0.1) as r:
+            verifier = CosignatureVerifier.from_vkey(r.witnesses[0].cosigner.vkey)
+            for witness in r.witnesses:
+                witness.__class__ = Replaying
+                witness.ticks = True
+            r.append(*r.alliance.governance)
+            async with asyncio.timeout(5):
+                while len(r.witnesses[0].asked) < 5:
+                    await asyncio.sleep(0.01)
+            (cosignature,) = open_note(r.feed.newest.note, [verifier]).signatures
+            assert verifier.timestamp_s(cosignature.signature) == TIME_S + 2
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_that_a_witness_meets_is_told_and_does_not_end_publishing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Odd(NearWitness):
+        async def add_checkpoint(
+            self, old_size: int, proof: Sequence[bytes], note: bytes, timeout_s: float
+        ) -> Sequence[Signature]:
+            raise UnicodeEncodeError("ascii", "\u00fc", 0, 1, "what the library said once")
+
+    async def scenario() -> None:
+        async with rig(threshold=2) as r:
+            r.witnesses[0].__class__ = Odd
+            size = r.append(*r.alliance.governance)
+            assert open_checkpoint(await r.published(size), r.policy).tree_size == size
+
+    asyncio.run(scenario())
+    assert "a bug" in caplog.text
+    assert "UnicodeEncodeError" in caplog.text
 
 
 def test_late_cosignatures_add_up() -> None:
