@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from _support.alliance import Alliance
 from _support.command_line import tlog
 from _support.log_directory import make_log_directory, serving
 from _support.real_node import RealNode, make_node_directory, set_in_gossip
 from _support.real_server import RealServer
+from _support.submitting_log import SubmittingLog
 from _support.two_histories import TwoHistories
 
 from tlog.client import LogClient, RetryPolicy
@@ -273,3 +275,38 @@ def test_a_second_node_on_one_directory_does_not_start(tmp_path: Path, policy: P
         with pytest.raises(RuntimeError, match="in use"):
             RealNode(directory)
         assert node.end(signal.SIGINT) == 0
+
+
+def submit_first(url: str, log: SubmittingLog) -> int:
+    """Hand the first checkpoint of a log to a witness, and return the status of its answer."""
+    body = log.request(0, 5)
+    return httpx.post(f"{url}add-checkpoint", content=body, trust_env=False).status_code
+
+
+def test_sighup_makes_a_nodes_witness_take_up_a_log_and_ends_no_node(tmp_path: Path, policy: Path) -> None:
+    known, new = SubmittingLog(origin="log.example/1"), SubmittingLog(origin="log.example/2")
+    witness = tmp_path / "witness"
+    made = tlog("witness", "init", witness, "--name", "w.example", "--log", known.signer.vkey)
+    assert made.code == 0, made.err
+    witness_file = witness / "witness.toml"
+    witness_file.write_text(witness_file.read_text().replace("# port = 8653", "port = 0"))
+    directory = make_node_directory(tmp_path / "node", policy)
+    with RealNode(directory) as node:
+        node.process.send_signal(signal.SIGHUP)
+        node.wait_for(lambda status: "no witness runs here" in node.errors)
+        assert node.end() == 0
+    file = directory / "node.toml"
+    path = json.dumps(str(witness_file))
+    file.write_text(
+        file.read_text().replace('[witness]\n# config_path = ""', f"[witness]\nconfig_path = {path}")
+    )
+    with RealNode(directory) as node:
+        node.wait_for(lambda status: "the witness w.example serves" in node.errors)
+        url = node.errors.partition("the witness w.example serves ")[2].split()[0]
+        assert (submit_first(url, known), submit_first(url, new)) == (200, 404)
+        assert tlog("witness", "add-log", witness, "--log", new.signer.vkey).code == 0
+        node.process.send_signal(signal.SIGHUP)
+        node.wait_for(lambda status: "now knows 2 logs" in node.errors)
+        assert submit_first(url, new) == 200
+        assert node.end() == 0
+        assert "Traceback" not in node.errors

@@ -158,7 +158,7 @@ def serve(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log every round of gossip.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a node until Ctrl-C or SIGTERM."""
+    """Run a node until Ctrl-C or SIGTERM; SIGHUP makes its witness, if it runs one, read its logs anew."""
     # Imported here: grpc takes longer to load than most commands run.
     from tlog.node.config import load_config
     from tlog.node.process import Facts

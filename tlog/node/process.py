@@ -42,6 +42,7 @@ from tlog.node.shown_file import ShownFile
 from tlog.node.standing import alerts_directory, load_policy, shown_path, tree_directory
 from tlog.policy import Policy
 from tlog.storage.writer_lock import WriterLock
+from tlog.witness.app import WitnessServer
 
 _LOGGER = logging.getLogger("tlog.node")
 MEMBERSHIP_S = 600.0
@@ -78,10 +79,18 @@ class Node:
         # A liar who reconnects could fill the log file otherwise.
         self._told_offences = CallLimits(per_s=0.1, burst=10)
         self._fatal: Exception | None = None
+        self._witness: WitnessServer | None = None
 
     def stop(self) -> None:
         """Begin a graceful stop; belongs to the event loop."""
         self._stopping.set()
+
+    def reload(self) -> None:
+        """Let the witness, where one runs here, read its logs anew; nothing else is read twice."""
+        if self._witness is None:
+            _LOGGER.info("SIGHUP: no witness runs here, and nothing else is read anew")
+        else:
+            self._witness.reload()
 
     async def run(self, announce: Callable[[Facts], None]) -> None:
         """Run until `stop`; calls `announce` once, when it listens. Raises TlogError when it cannot run."""
@@ -199,7 +208,11 @@ class Node:
         if config.monitor.config_path:
             yield run_monitor(Path(config.monitor.config_path), evidence_directory, found)
         if config.witness.config_path:
-            yield run_witness(Path(config.witness.config_path), evidence_directory, found)
+            # What it convicts is put where gossip spreads it.
+            self._witness = WitnessServer(
+                Path(config.witness.config_path), also_keep_in=evidence_directory, on_evidence=found
+            )
+            yield run_witness(self._witness)
 
     def _desk(self, stack: AsyncExitStack) -> AlertDesk:
         """Open the journal of alerts, and send first what an earlier run could not deliver."""
@@ -249,9 +262,10 @@ async def _cancel(task: asyncio.Future[None]) -> None:
 
 
 async def serve(config: Config, announce: Callable[[Facts], None]) -> None:
-    """Run until SIGTERM or SIGINT. Raises TlogError."""
+    """Run until SIGTERM or SIGINT; SIGHUP makes the witness read its logs anew. Raises TlogError."""
     node = Node(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
     await node.run(announce)

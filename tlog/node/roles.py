@@ -17,12 +17,8 @@ from tlog.witness.app import WitnessServer
 _LOGGER = logging.getLogger("tlog.node")
 
 
-async def run_witness(config_path: Path, evidence_directory: Path, found: Callable[[], None]) -> None:
-    """Run the witness of a configuration until cancelled; what it convicts is put where gossip spreads it.
-
-    `found` is called when something is there, from any thread. Raises TlogError.
-    """
-    server = WitnessServer(config_path, also_keep_in=evidence_directory, on_evidence=found)
+async def run_witness(server: WitnessServer) -> None:
+    """Run a witness until cancelled. Raises TlogError."""
     await server.run(lambda facts: _LOGGER.info("the witness %s serves %s", facts["name"], facts["url"]))
 
 
