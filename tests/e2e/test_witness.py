@@ -22,12 +22,11 @@ from _support.submitting_log import SubmittingLog
 from tlog.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
 from tlog.cosignature import CosignerVerifier
 from tlog.errors import RemoteError, WitnessConflictError, WitnessRefusedError
-from tlog.evidence import parse_evidence, verify_evidence
 from tlog.merkle import verify_consistency
 from tlog.note import Signature, Verifier, open_note
-from tlog.policy import build_policy
 from tlog.witness.client import WitnessClient
 from tlog.witness.core import origin_hash
+from tlog.witness.request import format_add_checkpoint
 
 ROUNDS = 8
 WRITERS = 3
@@ -136,18 +135,31 @@ def test_a_log_is_taken_up_without_a_restart_and_a_broken_configuration_changes_
         assert submit(witness, first, 0, 5)
 
 
-def test_a_log_that_signs_two_histories_leaves_evidence_on_the_witnesss_disk(tmp_path: Path) -> None:
-    log = SubmittingLog(fork_at=3)
+@pytest.mark.parametrize("origin", ["log.example/alliance", "not its key's name + a space"])
+def test_a_log_that_signs_two_histories_leaves_evidence_on_the_witnesss_disk(
+    tmp_path: Path, origin: str
+) -> None:
+    log = SubmittingLog(origin=origin, fork_at=3)
     directory = make_witness(tmp_path / "w", log)
     with RealWitness(directory) as witness:
         submit(witness, log, 0, 5)
+        # Being out of step, or forged, is no contradiction.
+        for note in (log.note(9), log.note(5, history=1).replace(b"\n5\n", b"\n6\n")):
+            body = format_add_checkpoint(4, [], note)
+            assert (
+                httpx.post(f"{witness.url}add-checkpoint", content=body, trust_env=False).status_code >= 400
+            )
+        assert not (directory / "evidence").exists()
         for _ in range(2):
             with pytest.raises(WitnessRefusedError):
                 submit(witness, log, 5, 5, history=1)
         (file,) = (directory / "evidence").iterdir()
-        verdict = verify_evidence(parse_evidence(file.read_bytes()), build_policy([log.signer.vkey]))
-        assert [key.vkey for key in verdict.convicted] == [log.signer.vkey]
+        judged = tlog("evidence", "verify", file, "--log-key", log.signer.vkey, "--origin", origin, "--json")
+        assert judged.code == 0
+        assert [key["vkey"] for key in judged.json["convicted"]] == [log.signer.vkey]
+        assert tlog("evidence", "verify", file, "--log-key", log.signer.vkey, "--origin", "else").code == 1
         assert str(file) in witness.errors
+        assert "No file was written" not in witness.errors
         # The history that it has cosigned goes on.
         assert submit(witness, log, 5, 9)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from _support.alliance import Alliance, key
 from _support.signed_tree import SignedTree
 from _support.signers import signer
 
 from tlog.errors import VerificationError
 from tlog.evidence import Evidence, verify_evidence
 from tlog.evidence.find import ReceivedLeaf, broken_alone, find_evidence
-from tlog.policy import build_policy
+from tlog.policy import Policy, build_policy
 
 LOG = signer("log.example/find")
 POLICY = build_policy([LOG.vkey])
@@ -24,11 +25,11 @@ def forked(at: int) -> SignedTree:
     return SignedTree([*ENTRIES[:at], *(b"fork %d" % number for number in range(at, SIZE))], LOG)
 
 
-def convicting(found: list[Evidence]) -> set[str]:
+def convicting(found: list[Evidence], policy: Policy = POLICY) -> set[str]:
     kinds = set()
     for evidence in found:
         try:
-            verify_evidence(evidence, POLICY)
+            verify_evidence(evidence, policy)
         except VerificationError:
             continue
         kinds.add(evidence.kind.value)
@@ -74,3 +75,17 @@ def test_receipts_of_different_entries_are_not_held_against_each_other() -> None
 def test_what_is_too_long_for_a_log_has_no_envelope_and_what_needs_members_is_not_judged_here() -> None:
     assert broken_alone(bytes(70_000), LOG.name) == "malformed_envelope"
     assert broken_alone(b"entry", LOG.name) == "malformed_envelope"
+
+
+def test_a_bad_signature_convicts_by_itself_whatever_else_is_wrong_with_the_event() -> None:
+    alliance = Alliance()
+    origin, entry = alliance.origin, alliance.entry(1)
+    assert broken_alone(entry, origin) is None
+    assert broken_alone(entry, LOG.name) == "wrong_origin"
+    assert broken_alone(alliance.entry(1, signer=key("stranger")), origin) is None
+    for spoilt in (entry.replace(b'"number":1', b'"number":2'), entry.replace(b'"number":1', b'"number"}1')):
+        assert broken_alone(spoilt, origin) == "bad_signature"
+        tree = SignedTree([entry, spoilt], alliance.signer)
+        found = list(find_evidence([], [ReceivedLeaf.of_entry(spoilt, tree.receipt(1))]))
+        assert convicting(found, build_policy([alliance.signer.vkey])) == {"rule"}
+        assert convicting(found) == set()

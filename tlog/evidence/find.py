@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 
-from tlog.envelope import decode_entry
-from tlog.errors import MalformedError, RefusalReason, RefusedError
+from tlog.envelope import decode_entry, verify_signatures
+from tlog.errors import MalformedError, RefusalReason, RefusedError, SignatureError
 from tlog.event import parse_event
 from tlog.evidence.kinds import WITHOUT_CONTEXT, Evidence, LoggedEntry, stated_checkpoint
 from tlog.evidence.make import make_empty, make_from_checkpoints, make_leaf, make_rule
@@ -95,10 +95,16 @@ def broken_alone(entry: bytes, origin: str) -> RefusalReason | None:
     try:
         verify_entry(entry, origin)
     except RefusedError as error:
-        # Evidence knows no length: what is too long for a log has no envelope for those who judge it alone.
-        too_large = error.reason is RefusalReason.TOO_LARGE
-        reason = RefusalReason.MALFORMED_ENVELOPE if too_large else error.reason
-        return reason if reason in WITHOUT_CONTEXT else None
+        if error.reason in WITHOUT_CONTEXT:
+            return error.reason
+    try:
+        verify_signatures(decode_entry(entry))
+    except SignatureError:
+        # Whatever else is wrong with the event, and would take a membership proof.
+        return RefusalReason.BAD_SIGNATURE
+    except MalformedError:
+        # What is too long for a log has no envelope for those who judge it alone.
+        return RefusalReason.MALFORMED_ENVELOPE
     return None
 
 

@@ -17,8 +17,10 @@ from tlog.evidence import (
     make_from_checkpoints,
     make_rule,
     parse_evidence,
+    stated_checkpoint,
     verify_evidence,
 )
+from tlog.evidence.find import broken_alone
 from tlog.evidence.kinds import WITH_MEMBERSHIP
 from tlog.merkle import leaf_hash
 from tlog.monitor.cursor import Lookups
@@ -61,11 +63,11 @@ def rule_evidence(
     """
     tree = checked.tree(lookups)
     accused = _logged(judged.leaf_index, judged.entry, tree, checked.under)
-    # An entry that is too long has no envelope, for those who judge it alone.
-    reason = RefusalReason.MALFORMED_ENVELOPE if finding.reason is RefusalReason.TOO_LARGE else finding.reason
+    # What it breaks by itself convicts at once, whatever the members were.
+    reason = broken_alone(judged.entry, stated_checkpoint(checked.under.note).origin) or finding.reason
     other: LoggedEntry | None = None
     governance: list[LoggedEntry] = []
-    if finding.first_index is not None:
+    if reason is RefusalReason.SOURCE_ID_CONFLICT and finding.first_index is not None:
         first = _entry(finding.first_index, checked, lookups, fetch)
         if first is None:
             return None
