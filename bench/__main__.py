@@ -1,0 +1,107 @@
+"""The one runner of all questions.
+
+    python -m bench [--full] [--only append,proofs] [--json FILE] [--out build/bench]
+
+A question is a module of this package with `QUESTION`, one sentence, and `run(settings, progress) -> Result`;
+add its name to QUESTIONS below. It exits with 0 whatever was measured: a target that is missed is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Protocol, cast
+
+from rich.console import Console
+
+from bench.machine import describe_run
+from bench.noise import NoiseWatch
+from bench.plots import draw
+from bench.progress import Progress
+from bench.result import Answer, Result, as_document
+from bench.settings import FOLDER, Profile, Settings
+from bench.table import show_answer, show_targets
+from bench.targets import TARGETS
+
+QUESTIONS = (
+    "append",
+    "latency",
+    "proofs",
+    "growth",
+    "start_up",
+    "storage",
+    "replay",
+    "witnesses",
+    "sequencer",
+    "peers",
+)
+
+
+class Question(Protocol):
+    """Is a module that measures one thing."""
+
+    QUESTION: str
+
+    def run(self, settings: Settings, progress: Progress) -> Result:
+        """Measure, and return what was found."""
+        ...
+
+
+def present_questions() -> list[str]:
+    """Return the names of the questions that this checkout has."""
+    return [name for name in QUESTIONS if importlib.util.find_spec(f"bench.{name}") is not None]
+
+
+def ask(name: str, settings: Settings, *, quiet: bool = False) -> Answer:
+    """Run one question, and watch the machine meanwhile."""
+    question = cast(Question, importlib.import_module(f"bench.{name}"))
+    watch = NoiseWatch()
+    progress = Progress(between=watch.sample, quiet=quiet)
+    progress.say(f"[bold]{name}[/bold]: {question.QUESTION}")
+    started_s = monotonic()
+    result = question.run(settings, progress)
+    return Answer(name=name, result=result, seconds=monotonic() - started_s, noise=watch.verdict())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; show tables, write JSON and plots."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="What tlog costs, and its targets.")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--full", action="store_true", help="everything, up to 10,000,000 entries: hours")
+    size.add_argument("--tiny", action="store_true", help="see that it runs; no number of it counts")
+    parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(present_questions())}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: OUT/result.json")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="for logs, JSON and plots (%(default)s)")
+    options = parser.parse_args(arguments)
+    names = present_questions()
+    if options.only:
+        wanted = options.only.split(",")
+        if unknown := set(wanted) - set(names):
+            parser.error(f"there is no question {', '.join(sorted(unknown))}: ask {', '.join(names)}")
+        names = [name for name in names if name in wanted]
+    profile: Profile = "full" if options.full else "tiny" if options.tiny else "short"
+    settings = Settings.for_profile(profile, options.out)
+
+    facts = describe_run(settings)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    answers = []
+    for name in names:
+        answer = ask(name, settings)
+        show_answer(console, answer)
+        answers.append(answer)
+    show_targets(console, answers, TARGETS)
+    file = options.json or options.out / "result.json"
+    file.write_text(json.dumps(as_document(answers, TARGETS, **facts), indent=1) + "\n")
+    plots = [draw(chart, options.out) for answer in answers for chart in answer.result.charts]
+    console.print(f"written: {file}" + "".join(f", {plot}" for plot in plots), highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Log directories that already hold 10^4 to 10^7 entries: made once, copied for use.
+
+Each is made by `Log.commit`, the code that a server commits with, in large batches of filler entries
+(bench/workload.py), and kept beside its recipe; it is made anew when the recipe changes. Measurements work on
+copies, so that no run starts where another one ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from bench.progress import Progress
+from bench.settings import Settings
+from bench.workload import ENTRY_BYTES, fillers, governance, log_signer
+from tlog.key_file import write_key_file
+from tlog.log import Log
+from tlog.storage.lmdb_store import FORMAT, LmdbStore
+from tlog.validate import VerifiedEntry, verify_entries
+
+BATCH = 100_000
+MAP_BYTES = 2**36  # address space, for the largest log that is measured
+
+_RECIPE = 1  # counted up when what is written below changes
+_DONE = "recipe.json"
+CONFIG = """\
+[log]
+store_path = "store"
+key_path = "log.key"
+[grpc]
+port = 0
+[metrics]
+port = 0
+[tiles]
+port = 0
+"""
+
+
+def prefilled_log(settings: Settings, tree_size: int, progress: Progress) -> Path:
+    """Return the directory of a log with so many entries, made if need be: copy it, do not change it."""
+    recipe = {"log": _RECIPE, "format": FORMAT.decode(), "tree_size": tree_size, "entry_bytes": ENTRY_BYTES}
+
+    def fill(directory: Path) -> None:
+        signer = log_signer()
+        write_key_file(directory / "log.key", signer)
+        (directory / "tlog.toml").write_text(CONFIG)
+        store = LmdbStore.create(
+            directory / "store", origin=signer.name, log_vkey=signer.vkey, map_size_bytes=MAP_BYTES
+        )
+        with Log(store, signer) as log:
+            first = verify_entries(governance(), signer.name)
+            log.commit([first])
+            with progress.running(f"filling a log with {tree_size:,} entries", tree_size) as advance:
+                advance(len(first))
+                for batch in _batches(fillers(0, tree_size - len(first))):
+                    log.commit([batch])
+                    advance(len(batch))
+
+    return made_once(settings, f"log-{tree_size}", recipe, fill)
+
+
+def made_once(settings: Settings, name: str, recipe: dict[str, object], make: Callable[[Path], None]) -> Path:
+    """Return a directory that `make` has filled after this recipe, now or in an earlier run."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
+    directory = settings.folder / "prefilled" / f"{name}-{digest}"
+    if not (directory / _DONE).exists():
+        shutil.rmtree(directory, ignore_errors=True)  # what an interrupted run left
+        directory.mkdir(parents=True)
+        make(directory)
+        (directory / _DONE).write_text(json.dumps(recipe, indent=1) + "\n")
+    return directory
+
+
+@contextmanager
+def working_copy(settings: Settings, original: Path) -> Iterator[Path]:
+    """Copy a prefilled directory for the block, and remove the copy after it.
+
+    The copy is on the disk when the block begins: else the first durable commit would pay for all of it.
+    """
+    copies = settings.folder / "copies"
+    copies.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=copies, prefix=f"{original.name}-") as folder:
+        copy = Path(folder) / "log"
+        subprocess.run(["cp", "--recursive", "--reflink=auto", str(original), str(copy)], check=True)
+        for file in copy.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        yield copy
+
+
+def _batches(entries: Iterator[VerifiedEntry]) -> Iterator[list[VerifiedEntry]]:
+    while batch := list(islice(entries, BATCH)):
+        yield batch

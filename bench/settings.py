@@ -1,0 +1,58 @@
+"""How much a run measures: the three sizes of a run, and where its files are.
+
+A question reads its sizes from here, so that `make bench` stays under five minutes as a whole, and tests can
+run any question in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+Profile = Literal["tiny", "short", "full"]
+
+FOLDER = Path("build/bench")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Says how much to measure. `tiny` is for tests: it shows that things run, and no number of it counts.
+
+    `tree_sizes` are the sizes of the prefilled logs, ascending; `rounds` how often everything is measured, in
+    turn; `window_events` how many events one measurement of an append takes.
+    """
+
+    profile: Profile
+    folder: Path
+    tree_sizes: tuple[int, ...]
+    rounds: int
+    window_events: int
+
+    @classmethod
+    def for_profile(cls, profile: Profile, folder: Path = FOLDER) -> Self:
+        """Return the settings of a profile."""
+        match profile:
+            case "tiny":
+                return cls(profile=profile, folder=folder, tree_sizes=(600,), rounds=1, window_events=512)
+            case "short":
+                return cls(
+                    profile=profile,
+                    folder=folder,
+                    tree_sizes=(10_000, 1_000_000),
+                    rounds=5,
+                    window_events=5_120,
+                )
+            case "full":
+                return cls(
+                    profile=profile,
+                    folder=folder,
+                    tree_sizes=(10_000, 100_000, 1_000_000, 10_000_000),
+                    rounds=9,
+                    window_events=10_240,
+                )
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether time does not matter."""
+        return self.profile == "full"
