@@ -2,8 +2,8 @@
 
 Plain aiohttp in the server's own event loop; the store is read, and bundles are compressed, in threads. No
 connection can be kept busy by a client that is slow on purpose: a request head, an idle connection and the
-response each have their time, and there is a most of connections. What one connection holds is one response:
-at most one entry bundle of the longest entries, 16 MiB.
+response each have their time, and there is a most of connections. What one connection holds is one response,
+at most an entry bundle of the longest entries, 16 MiB; and what all of them hold together is bounded too.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ IDLE_TIMEOUT_S = 15.0
 """How long a connection may take for its next whole request head."""
 RESPONSE_TIMEOUT_S = 120.0
 """How long a client may take to receive one response."""
+MAX_HELD_BYTES = 128 * 2**20
+"""How much all responses that are being sent may hold; sending them takes about as much again."""
+SMALL_BYTES = 2**16
+"""What every connection may hold besides, so that checkpoints and hash tiles are always answered."""
 GZIP_LEVEL = 4
 
 # tlog-tiles: the checkpoint's "headers SHOULD prevent caching beyond a few seconds", those of tiles "SHOULD
@@ -84,6 +88,7 @@ class TileServer:
         self._application = application
         self._stop_timeout_s = stop_timeout_s
         self._listener: HttpListener | None = None
+        self._held_bytes = 0
 
     async def start(self, address: str, port: int) -> int:
         """Listen; returns the port. Raises ConfigError when the address is taken."""
@@ -105,7 +110,7 @@ class TileServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         started = perf_counter()
-        resource = await self._resource(request)
+        resource = self._affordable(await self._resource(request))
         response = web.Response(
             status=resource.status,
             body=resource.body,
@@ -116,7 +121,11 @@ class TileServer:
                 **resource.headers,
             },
         )
-        sent = await _send(request, response)
+        self._held_bytes += len(resource.body)
+        try:
+            sent = await _send(request, response)
+        finally:
+            self._held_bytes -= len(resource.body)
         self._metrics.tile_request(
             resource.kind,
             str(resource.status) if sent else "aborted",
@@ -124,6 +133,18 @@ class TileServer:
             body_bytes=len(resource.body) if sent and request.method != "HEAD" else 0,
         )
         return response
+
+    def _affordable(self, resource: _Resource) -> _Resource:
+        """Return a resource, or what puts its reader off while slow ones hold too much."""
+        size = len(resource.body)
+        if size <= SMALL_BYTES or self._held_bytes + size <= MAX_HELD_BYTES:
+            return resource
+        return _Resource.error(
+            503,
+            "too many large responses are being sent: ask again in a few seconds",
+            kind=resource.kind,
+            headers={"Retry-After": "5"},
+        )
 
     async def _resource(self, request: web.Request) -> _Resource:
         if request.method not in {"GET", "HEAD"}:

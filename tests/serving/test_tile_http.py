@@ -398,6 +398,30 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         assert len(served.body("tile/entries/000")) == 256 * 65_537
 
 
+def test_readers_that_do_not_read_hold_no_more_together_than_was_agreed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tile_http, "RESPONSE_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(tile_http, "MAX_HELD_BYTES", 2 * 256 * 65_537)
+    log = OpaqueLog([bytes([number]) * 65_535 for number in range(256)])
+    with serving(log) as served:
+        stalled = [served.connect() for _ in range(2)]
+        for connection in stalled:
+            connection.sendall(b"GET /tile/entries/000 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        status, headers, _ = served.get("/tile/entries/000")
+        assert (status, headers["Retry-After"], headers["Cache-Control"]) == (503, "5", "no-store")
+        # What is small is answered as ever, and so is what is small when it is packed.
+        assert [served.get(path)[0] for path in ("/checkpoint", "/tile/0/000")] == [200, 200]
+        assert served.get("/tile/entries/000", Accept_Encoding="gzip")[0] == 200
+        stalled.pop().close()
+        end = time.monotonic() + 5
+        while served.get("/tile/entries/000")[0] != 200:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        stalled.pop().close()
+
+
 def test_connections_over_the_limit_are_told_so_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_http, "MAX_CONNECTIONS", 2)
     with serving(OpaqueLog([b"a"])) as served:
