@@ -55,6 +55,30 @@ def test_files_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
         source.checkpoint()
 
 
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    source = DirectoryTileSource(path=write_resources(tmp_path, MADE))
+    place = tmp_path / "tile/0/000"
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(RemoteError, match="no regular file"):
+        source.tile(Tile(0, 0))
+    assert DirectoryTileCache(tmp_path).get(Tile(0, 0)) is None
+    (tmp_path / "checkpoint").unlink()
+    (tmp_path / "checkpoint").symlink_to("/dev/zero")
+    with pytest.raises(RemoteError, match="no regular file"):
+        source.checkpoint()
+    for target in ("checkpoint", "absent"):
+        (tmp_path / "checkpoint").unlink()
+        (tmp_path / "checkpoint").symlink_to(target)
+        with pytest.raises((StorageError, NotFoundError), match="checkpoint"):
+            source.checkpoint()
+    # A link to a tile is as good as the tile: it is checked by its hashes, as everything is.
+    (tmp_path / "linked").symlink_to("tile/0/001")
+    place.unlink()
+    place.symlink_to("../../linked")
+    assert source.tile(Tile(0, 0)) == source.tile(Tile(0, 1))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     source = DirectoryTileSource(path=write_resources(tmp_path, MADE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,19 @@ class DirectoryTileSource:
 
     def _read(self, name: str, max_bytes: int) -> bytes:
         try:
-            with (self.path / name).open("rb") as file:
-                data = file.read(max_bytes + 1)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            # What is a pipe would else be waited for, until somebody writes into it.
+            descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                mode = os.fstat(descriptor).st_mode
+                if stat.S_ISDIR(mode):
+                    raise NotFoundError(f"{self.path / name} is a folder, where a file is needed")
+                if not stat.S_ISREG(mode):
+                    raise RemoteError(f"{self.path / name} is no regular file: put the log's in its place")
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    data = file.read(max_bytes + 1)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(f"{self.path} has no {name}") from error
         except OSError as error:
             raise StorageError(f"{self.path / name} cannot be read: {error.strerror}") from error
