@@ -13,11 +13,13 @@ from _support.command_line import tlog
 from server.config import Config, GossipSection, GrpcSection, LogSection, load_config, parse_config
 from tlog.cli import init as init_module
 from tlog.cli import new_directory as new_directory_module
+from tlog.cosignature import CosignatureSigner
+from tlog.cosigned import is_by_the_log, quorum_witnesses
 from tlog.envelope import decode_entry
 from tlog.errors import StorageError
 from tlog.event import parse_event
 from tlog.governance import RULES_TYPE
-from tlog.key_file import read_key_file
+from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
 from tlog.merkle import leaf_hash
 from tlog.policy import parse_policy
@@ -45,6 +47,27 @@ def test_it_makes_a_log_whose_genesis_names_its_keys_and_threshold(tmp_path: Pat
     assert policy.quorum is None
 
 
+def test_the_logs_own_cosigner_has_a_key_of_its_own_and_no_quorum_counts_it(tmp_path: Path) -> None:
+    ended = tlog("init", tmp_path / "log", "--origin", ORIGIN, "--json")
+
+    cosigner = read_cosigner_key_file(tmp_path / "log" / "cosigner.key")
+    assert isinstance(cosigner, CosignatureSigner)  # type 0x04
+    assert (cosigner.name, cosigner.vkey) == (ORIGIN, ended.json["cosigner_vkey"])
+    assert cosigner.public_key != read_key_file(tmp_path / "log" / "log.key").public_key
+    policy = parse_policy((tmp_path / "log" / "policy").read_bytes())
+    (own,) = policy.witnesses
+    assert (own.verifier.vkey, is_by_the_log(own, policy)) == (cosigner.vkey, True)
+    assert quorum_witnesses(policy) == frozenset()
+    assert policy.groups == ()
+
+
+def test_the_answer_for_people_says_where_the_cosigner_belongs(tmp_path: Path) -> None:
+    ended = tlog("init", tmp_path / "log", "--origin", ORIGIN)
+    vkey = read_cosigner_key_file(tmp_path / "log" / "cosigner.key").vkey
+    assert f"witness log-cosigner {vkey}" in ended.out
+    assert "leave it out of every quorum" in ended.out
+
+
 def test_without_rules_only_the_genesis_is_in_it(tmp_path: Path) -> None:
     ended = tlog("init", tmp_path / "log", "--origin", ORIGIN, "--no-rules", "--json")
     assert ended.json["tree_size"] == 1
@@ -61,8 +84,9 @@ def test_other_numbers_of_governance_keys_are_taken(tmp_path: Path) -> None:
 def test_every_secret_is_for_its_owner_only_and_never_shown(tmp_path: Path) -> None:
     ended = tlog("init", tmp_path / "log", "--origin", ORIGIN)
 
-    secrets = [tmp_path / "log" / "log.key", *(tmp_path / "log" / "governance").iterdir()]
-    assert len(secrets) == 4
+    keys = [tmp_path / "log" / name for name in ("log.key", "cosigner.key")]
+    secrets = [*keys, *(tmp_path / "log" / "governance").iterdir()]
+    assert len(secrets) == 5
     for path in secrets:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert path.read_text().strip().split("+", 4)[4] not in ended.out + ended.err
@@ -86,7 +110,9 @@ def test_the_server_takes_the_configuration_as_it_is(tmp_path: Path) -> None:
 
     assert config == Config(
         log=LogSection(
-            store_path=str(tmp_path / "log" / "store"), key_path=str(tmp_path / "log" / "log.key")
+            store_path=str(tmp_path / "log" / "store"),
+            key_path=str(tmp_path / "log" / "log.key"),
+            cosigner_key_path=str(tmp_path / "log" / "cosigner.key"),
         ),
         gossip=GossipSection(state_path=str(tmp_path / "log" / "gossip")),
     )
@@ -97,7 +123,8 @@ def test_every_line_of_the_configuration_that_is_commented_out_shows_the_default
 
     config = parse_config(uncommented)
 
-    assert config == Config(log=LogSection(store_path="store", key_path="log.key"))
+    section = LogSection(store_path="store", key_path="log.key", cosigner_key_path="cosigner.key")
+    assert config == Config(log=section)
     shown = set(re.findall(r"^([a-z_]+) = ", uncommented, flags=re.MULTILINE))
     names = {
         name for section in config.__struct_fields__ for name in getattr(config, section).__struct_fields__

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from _support.command_line import tlog
 
-from tlog.key_file import read_key_file
+from tlog.cosignature import CosignatureVerifier
+from tlog.errors import ConfigError
+from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.note import Verifier
 
 
@@ -21,6 +23,16 @@ def test_it_writes_a_key_for_its_owner_only_and_shows_its_public_half(tmp_path: 
     assert ended.json["keyid"] == signer.public_key.hex()
     assert Verifier.from_vkey(ended.json["vkey"]).public_key == signer.public_key
     assert stat.S_IMODE((tmp_path / "bank.key").stat().st_mode) == 0o600
+
+
+def test_a_cosigner_gets_a_cosignature_key_that_is_no_signing_key(tmp_path: Path) -> None:
+    ended = tlog("keygen", "log.example", "--cosigner", "--out", tmp_path / "cosigner.key", "--json")
+    assert ended.code == 0
+    assert CosignatureVerifier.from_vkey(ended.json["vkey"]).name == "log.example"
+    assert read_cosigner_key_file(tmp_path / "cosigner.key").vkey == ended.json["vkey"]
+    assert stat.S_IMODE((tmp_path / "cosigner.key").stat().st_mode) == 0o600
+    with pytest.raises(ConfigError):
+        read_key_file(tmp_path / "cosigner.key")
 
 
 def test_the_secret_is_never_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -16,15 +17,16 @@ from _support.signers import cosigner
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.cli.verify import check_files
+from tlog.cosignature import CosignatureSigner
 from tlog.ed25519 import PrivateKey
 from tlog.envelope import decode_entry, encode_entry, sign_entry
 from tlog.errors import MalformedError, VerificationError
 from tlog.event import build_event
 from tlog.log import Log
 from tlog.merkle import leaf_hash
-from tlog.note import add_signatures, sign_note
+from tlog.note import Signature, add_signatures, sign_note
 from tlog.policy import build_policy, format_policy, parse_policy
-from tlog.receipt import Receipt, format_receipt
+from tlog.receipt import Receipt, format_receipt, parse_receipt
 from tlog.storage.memory import MemoryStore
 
 ENTRY_COUNT = 9
@@ -230,6 +232,122 @@ def test_a_witness_that_cosigned_is_named(files: Files, tmp_path: Path) -> None:
     ended = tlog("verify", tmp_path / "x.entry", "--policy", files.policy, "--json")
     assert ended.code == 0
     assert ended.json["results"][0]["witnesses"] == ["witness-1"]
+
+
+OWN = cosigner(ORIGIN, 105)
+WITNESSES = [cosigner(f"w{number}.example", 101 + number) for number in range(3)]
+
+
+def policy_of(*lines: str) -> str:
+    return "\n".join([f"log {log_signer().vkey}", *lines, ""])
+
+
+def write_cosigned(directory: Path, times_s: dict[CosignatureSigner, int]) -> Path:
+    """Write an entry and a receipt whose checkpoint these have cosigned at these times."""
+    entry = Alliance().entry(0)
+    text = format_checkpoint(Checkpoint(ORIGIN, 1, leaf_hash(entry)))
+    cosignatures = [signer.cosign(text, time_s) for signer, time_s in times_s.items()]
+    note = add_signatures(sign_note(text, [log_signer()]), cosignatures)
+    (directory / "x.entry").write_bytes(entry)
+    (directory / "x.tlog-proof").write_bytes(format_receipt(Receipt(leaf_index=0, proof=(), checkpoint=note)))
+    return directory / "x.entry"
+
+
+def test_every_witness_that_counts_is_named_with_its_time_and_those_that_do_not_apart(
+    files: Files, tmp_path: Path
+) -> None:
+    w0, w1, w2 = WITNESSES
+    path = write_cosigned(tmp_path, {w0: 1_700_000_000, w1: 1_700_000_060, w2: 1_700_000_120})
+    lines = [f"witness W{number} {witness.vkey}" for number, witness in enumerate(WITNESSES)]
+    files.policy.write_text(policy_of(*lines, "group two 2 W0 W1", "group all all two", "quorum all"))
+    ended = tlog("verify", path, "--policy", files.policy)
+    assert ended.code == 0, ended
+    assert re.search(
+        r"^witnesses +W0 at 2023-11-14T22:13:20Z, W1 at 2023-11-14T22:14:20Z$", ended.out, re.M
+    ), ended.out
+    assert re.search(r"^not counted +W2 at 2023-11-14T22:15:20Z$", ended.out, re.M), ended.out
+    assert "not later than" not in ended.out
+    (result,) = tlog("verify", path, "--policy", files.policy, "--json").json["results"]
+    assert result["witnesses"] == ["W0", "W1"]
+    assert [(one["name"], one["cosigned_at_s"], one["in_quorum"]) for one in result["cosignatures"]] == [
+        ("W0", 1_700_000_000, True),
+        ("W1", 1_700_000_060, True),
+        ("W2", 1_700_000_120, False),
+    ]
+
+
+def test_the_logs_own_cosigner_says_not_later_than_and_counts_to_nothing(
+    files: Files, tmp_path: Path
+) -> None:
+    path = write_cosigned(tmp_path, {OWN: 1_700_000_000})
+    files.policy.write_text(policy_of(f"witness log-cosigner {OWN.vkey}", "quorum none"))
+    ended = tlog("verify", path, "--policy", files.policy)
+    assert ended.code == 0
+    assert re.search(r"^not later than +2023-11-14T22:13:20Z ", ended.out, re.M), ended.out
+    assert re.search(r"^witnesses +none asked for, none counted$", ended.out, re.M), ended.out
+    assert "not counted" not in ended.out
+    lines = [f"witness log-cosigner {OWN.vkey}", f"witness W0 {WITNESSES[0].vkey}"]
+    files.policy.write_text(policy_of(*lines, "quorum W0"))
+    refused = tlog("verify", path, "--policy", files.policy)
+    assert refused.code == 1
+    assert "lacks cosignatures" in refused.err
+
+
+def test_a_cosigner_that_the_policy_does_not_name_can_be_given_and_must_have_cosigned(
+    files: Files, tmp_path: Path
+) -> None:
+    path = write_cosigned(tmp_path, {OWN: 1_700_000_000})
+    assert "not later than" not in tlog("verify", path, "--policy", files.policy).out
+    ended = tlog("verify", path, "--policy", files.policy, "--cosigner", OWN.vkey, "--json")
+    assert ended.json["results"][0]["not_later_than_s"] == 1_700_000_000
+    missing = tlog("verify", path, "--policy", files.policy, "--cosigner", WITNESSES[0].vkey)
+    assert missing.code == 1
+    assert WITNESSES[0].vkey in missing.err
+    assert tlog("verify", path, "--policy", files.policy, "--cosigner", log_signer().vkey).code == 2
+
+
+def test_a_forged_time_of_the_logs_own_cosigner_fails_the_whole_receipt(files: Files, tmp_path: Path) -> None:
+    forger = CosignatureSigner(name=ORIGIN, private_key=key("forger"))
+    forger_line = forger.cosign(format_checkpoint(Checkpoint(ORIGIN, 1, leaf_hash(Alliance().entry(0)))), 5)
+    path = write_cosigned(tmp_path, {})
+    receipt = path.with_suffix(".tlog-proof")
+    forged = Signature(name=ORIGIN, key_id=OWN.key_id, signature=forger_line.signature)
+    parsed = parse_receipt(receipt.read_bytes())
+    note = add_signatures(parsed.checkpoint, [forged])
+    receipt.write_bytes(format_receipt(Receipt(leaf_index=0, proof=(), checkpoint=note)))
+    files.policy.write_text(policy_of(f"witness log-cosigner {OWN.vkey}", "quorum none"))
+    assert tlog("verify", path, "--policy", files.policy).code == 1
+    by_option = tlog("verify", path, "--policy", files.policy, "--cosigner", OWN.vkey)
+    assert by_option.code == 1
+    assert "not later than" not in by_option.out
+
+
+def test_a_policy_whose_quorum_counts_the_log_itself_is_remarked_upon(files: Files, tmp_path: Path) -> None:
+    path = write_cosigned(tmp_path, {OWN: 1_700_000_000})
+    files.policy.write_text(policy_of(f"witness log-cosigner {OWN.vkey}", "quorum log-cosigner"))
+    ended = tlog("verify", path, "--policy", files.policy)
+    assert ended.code == 0
+    assert "counts log-cosigner, which is the log's own" in ended.err
+
+
+def test_a_time_beyond_the_calendar_is_shown_as_a_number(files: Files, tmp_path: Path) -> None:
+    path = write_cosigned(tmp_path, {OWN: 2**62})
+    ended = tlog("verify", path, "--policy", files.policy, "--cosigner", OWN.vkey)
+    assert ended.code == 0
+    assert f"{2**62} s since 1970" in ended.out
+
+
+def test_several_entries_are_dated_by_the_latest_of_them(files: Files, tmp_path: Path) -> None:
+    directory = tmp_path / "two"
+    directory.mkdir()
+    for name, time_s in (("a", 1_700_000_000), ("b", 1_700_000_060)):
+        path = write_cosigned(directory, {OWN: time_s})
+        path.rename(directory / f"{name}.entry")
+        path.with_suffix(".tlog-proof").rename(directory / f"{name}.tlog-proof")
+    files.policy.write_text(policy_of(f"witness log-cosigner {OWN.vkey}", "quorum none"))
+    ended = tlog("verify", directory, "--policy", files.policy)
+    assert "2 entries verified" in ended.out
+    assert "not later than 2023-11-14T22:14:20Z, by its own cosigner" in ended.out
 
 
 def test_an_event_made_for_another_log_is_refused_although_a_log_took_it(

@@ -56,6 +56,13 @@ class ReceiptName(StrEnum):
     ID = "id"
 
 
+class WaitFor(StrEnum):
+    """Names how far entries have to be before the log answers."""
+
+    INTEGRATED = "integrated"
+    COSIGNED = "cosigned"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sent:
     """Is one entry on its way to the log; `number` counts the records of the input."""
@@ -128,9 +135,22 @@ def append(
         Path | None, typer.Option("--receipts", help="Directory for NAME.entry and NAME.tlog-proof.")
     ] = None,
     receipt_name: Annotated[ReceiptName, typer.Option("--name", help="What NAME is.")] = ReceiptName.INDEX,
+    wait_for: Annotated[
+        WaitFor,
+        typer.Option(
+            "--wait",
+            help="integrated: durable, under the log's own signature. cosigned: published, so that receipts "
+            "meet the whole policy; waits for the witnesses up to --timeout.",
+        ),
+    ] = WaitFor.INTEGRATED,
     as_json: JsonOption = False,
 ) -> ExitCode:
     """Sign and append events; says where each is, and which the log refused."""
+    if log.max_age_s is not None and wait_for is not WaitFor.COSIGNED:
+        raise ConfigError(
+            "--max-age is about cosignatures, and nobody has cosigned yet when the log answers: give --wait "
+            "cosigned as well"
+        )
     paths = files or [STDIN]
     signers = [read_key_file(path) for path in keys or ()]
     if len({signer.public_key for signer in signers}) < len(signers):
@@ -145,7 +165,7 @@ def append(
             with progress("appended", count_records(paths), quiet=as_json) as bar:
                 from tlog.client import Batcher
 
-                with Batcher(client) as batcher:
+                with Batcher(client, cosigned=wait_for is WaitFor.COSIGNED) as batcher:
                     sending.run(read_records(paths), batcher, bar)
         except TlogError as error:
             done = plural(outcome.new + outcome.present, "entry is", "entries are")
@@ -157,10 +177,10 @@ def append(
                 _say(outcome, receipts, log.policy, as_json=as_json, is_whole=False)
             raise
     _say(outcome, receipts, log.policy, as_json=as_json, is_whole=True)
-    if receipts is not None and log.load_policy().quorum is not None:
+    if receipts is not None and wait_for is WaitFor.INTEGRATED and log.load_policy().quorum is not None:
         remark(
             "these receipts are from the commit, before any witness saw it, so they do not meet the quorum "
-            "of this policy; `tlog receipt` gives those that do"
+            "of this policy; `tlog receipt` gives those that do, and so does `--wait cosigned`"
         )
     return ExitCode.VERIFICATION_FAILED if outcome.refused else ExitCode.OK
 

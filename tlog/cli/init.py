@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tlog.cli.keygen import generate_signer
+from tlog.cli.keygen import generate_cosigner, generate_signer
 from tlog.cli.new_directory import new_directory, write_durably
 from tlog.cli.options import JsonOption
 from tlog.cli.report import say, say_document, say_facts
@@ -19,6 +19,8 @@ from tlog.errors import ConfigError, MalformedError
 from tlog.key_file import write_key_file
 
 KEY_NAME = "log.key"
+COSIGNER_KEY_NAME = "cosigner.key"
+COSIGNER_NAME = "log-cosigner"
 STORE_NAME = "store"
 POLICY_NAME = "policy"
 GOVERNANCE_NAME = "governance"
@@ -30,7 +32,8 @@ CONFIG_TEXT = """\
 [log]
 store_path = "store"
 key_path = "log.key"
-# cosigner_key_path = ""
+# The log's own cosignature key: its time on every published checkpoint says "not later than".
+cosigner_key_path = "cosigner.key"
 
 [grpc]
 # Plaintext: leave it on loopback, or put a TLS proxy in front.
@@ -53,6 +56,7 @@ key_path = "log.key"
 # port = 8652
 
 [witnesses]
+# Who has to cosign before anything is published; the log's own cosigner is none of them.
 # policy_path = ""
 # timeout_s = 5.0
 # refresh_s = 60.0
@@ -77,6 +81,7 @@ class NewLog:
 
     origin: str
     vkey: str
+    cosigner_vkey: str
     genesis_leaf_hash: bytes
     governance_vkeys: tuple[str, ...]
     threshold: int
@@ -114,6 +119,7 @@ def init(
             {
                 "origin": made.origin,
                 "vkey": made.vkey,
+                "cosigner_vkey": made.cosigner_vkey,
                 "genesis_leaf_hash": made.genesis_leaf_hash.hex(),
                 "governance_vkeys": made.governance_vkeys,
                 "threshold": made.threshold,
@@ -129,8 +135,10 @@ def init(
         {
             "origin": made.origin,
             "vkey": made.vkey,
+            "cosigner": f"{made.cosigner_vkey} (the log's own: says when, and is no witness)",
             "genesis": f"{made.genesis_leaf_hash.hex()} (leaf hash of entry 0: members pin it)",
             "log key": f"{directory / KEY_NAME} (secret)",
+            "its cosigner": f"{directory / COSIGNER_KEY_NAME} (secret)",
             "governance": f"{directory / GOVERNANCE_NAME}/1.key … {governance_keys}.key (secret), "
             f"{threshold} must sign",
             "policy": f"{directory / POLICY_NAME} (give it to members)",
@@ -145,6 +153,9 @@ def init(
     signing = " ".join(f"--sign {directory / GOVERNANCE_NAME / f'{n}.key'}" for n in range(1, threshold + 1))
     say(f"    --policy {directory / POLICY_NAME} {signing}")
     say("  Then hand the governance keys to different people, and take them off this machine.")
+    say()
+    say("Policies that name witnesses name the log's own cosigner too, and leave it out of every quorum:")
+    say(f"  {policy_line(made.cosigner_vkey)}")
 
 
 def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with_rules: bool) -> NewLog:
@@ -153,9 +164,9 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
     from tlog.governance import build_genesis, build_rules
     from tlog.log import Log
     from tlog.merkle import leaf_hash
-    from tlog.policy import build_policy, format_policy
 
     signer = generate_signer(origin, "--origin")
+    cosigner = generate_cosigner(origin, "--origin")
     # Without the origin in it: a name has at most 255 bytes, and an origin may have them all.
     governors = [generate_signer(f"governance-{n}", "--origin") for n in range(1, key_count + 1)]
     time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -178,19 +189,37 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
         entries.append(sign_entry(rules, governors[:threshold]))
 
     write_key_file(directory / KEY_NAME, signer)
+    write_key_file(directory / COSIGNER_KEY_NAME, cosigner)
     (directory / GOVERNANCE_NAME).mkdir(mode=0o700)
     for number, governor in enumerate(governors, start=1):
         write_key_file(directory / GOVERNANCE_NAME / f"{number}.key", governor)
-    write_durably(directory / POLICY_NAME, format_policy(build_policy([signer.vkey])))
+    write_durably(directory / POLICY_NAME, policy_text(signer.vkey, cosigner.vkey).encode())
     write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
     with Log.create(directory / STORE_NAME, signer) as log:
         checkpoint = log.append(entries).checkpoint.checkpoint
     return NewLog(
         origin=origin,
         vkey=signer.vkey,
+        cosigner_vkey=cosigner.vkey,
         genesis_leaf_hash=genesis_leaf_hash,
         governance_vkeys=tuple(governor.vkey for governor in governors),
         threshold=threshold,
         tree_size=checkpoint.tree_size,
         root_hash=checkpoint.root_hash,
     )
+
+
+def policy_text(vkey: str, cosigner_vkey: str) -> str:
+    """Write the policy that members get: this log, and its own cosigner, which no quorum counts."""
+    return (
+        f"log {vkey}\n"
+        "# The log's own cosigner: it says when a checkpoint was there, and is no independent witness.\n"
+        "# Leave it out of every group and quorum.\n"
+        f"{policy_line(cosigner_vkey)}\n"
+        "quorum none\n"
+    )
+
+
+def policy_line(cosigner_vkey: str) -> str:
+    """Write the line by which a policy knows a log's own cosigner."""
+    return f"witness {COSIGNER_NAME} {cosigner_vkey}"

@@ -10,6 +10,7 @@ import typer
 from tlog.cli.files import write_file
 from tlog.cli.options import JsonOption
 from tlog.cli.report import say_document, say_facts
+from tlog.cosignature import CosignatureSigner
 from tlog.errors import ConfigError, MalformedError
 from tlog.key_file import write_key_file
 from tlog.note import Signer
@@ -23,10 +24,17 @@ def keygen(
         str, typer.Argument(help="Name of the key, such as the member's domain: no spaces, no +.")
     ],
     out: Annotated[Path, typer.Option("--out", help="New file for the key; it gets mode 0600.")],
+    cosigner: Annotated[
+        bool,
+        typer.Option(
+            "--cosigner",
+            help="Make a cosignature key (type 0x04): for a log's own cosigner, with the origin for NAME.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a signing key; its public half goes to FILE.vkey and to the terminal, the secret to FILE only."""
-    signer = generate_signer(name, "NAME")
+    signer = generate_cosigner(name, "NAME") if cosigner else generate_signer(name, "NAME")
     public = out.with_name(out.name + VKEY_SUFFIX)
     if public.exists():
         raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
@@ -49,5 +57,13 @@ def generate_signer(name: str, what: str) -> Signer:
     """Draw a new key. Raises ConfigError when `name`, which the user gave as `what`, cannot be a key name."""
     try:
         return Signer.generate(name)
+    except MalformedError as error:
+        raise ConfigError(f"{what} cannot be used: {error}") from error
+
+
+def generate_cosigner(name: str, what: str) -> CosignatureSigner:
+    """Draw a new cosignature key, of type 0x04. Raises ConfigError as `generate_signer` does."""
+    try:
+        return CosignatureSigner.generate(name)
     except MalformedError as error:
         raise ConfigError(f"{what} cannot be used: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from tlog.checkpoint import parse_checkpoint
 from tlog.cli.files import make_directory, read_file, safe_file_name, write_file
+from tlog.cli.report import remark
+from tlog.cli.times import shown_time
 from tlog.encoding import parse_hex, shown
 from tlog.errors import (
     ConfigError,
@@ -24,6 +28,8 @@ from tlog.errors import (
     StorageError,
     VerificationError,
 )
+from tlog.freshness import FreshnessRule, require_quorum
+from tlog.note import parse_note
 from tlog.policy import MAX_POLICY_BYTES, Policy, parse_policy
 
 if TYPE_CHECKING:
@@ -101,6 +107,16 @@ class LogOptions:
             rich_help_panel=_LOG,
         ),
     ] = DEFAULT_TIMEOUT_S
+    max_age_s: Annotated[
+        float | None,
+        typer.Option(
+            "--max-age",
+            metavar="SECONDS",
+            help="Fail unless the policy's quorum has cosigned what the log publishes at most so long ago.",
+            rich_help_panel=_LOG,
+            show_default=False,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if not self.server.isascii() or not self.server.isprintable() or ":" not in self.server:
@@ -125,6 +141,7 @@ class LogOptions:
         from tlog.client import LogClient, RetryPolicy, TrustedLog
 
         policy = self.load_policy()
+        freshness = None if self.max_age_s is None else _ToldFreshness(self.max_age_s, policy)
         origin = TrustedLog.for_origin(policy, self.origin).origin
         state = self.state or default_state_directory()
         make_directory(state, mode=0o700)
@@ -134,11 +151,14 @@ class LogOptions:
             checkpoint_file=state / f"{safe_file_name(origin)}.checkpoint",
             origin=origin,
             genesis_leaf_hash=self._genesis_leaf_hash(),
+            freshness=freshness,
             timeout_s=self.timeout_s,
             retry=RetryPolicy(deadline_s=self.timeout_s),
         ) as client:
             try:
                 yield client
+                if freshness is not None:
+                    freshness.tell()
             except VerificationError as error:
                 trusted = "nothing before" if client.trusted is None else f"size {client.trusted.tree_size}"
                 error.add_note(
@@ -156,6 +176,31 @@ class LogOptions:
             return parse_hex(self.genesis, "--genesis", length=32)
         except MalformedError as error:
             raise ConfigError(f"{error}; `tlog init` printed it, {'0' * 8}… style, 64 digits") from error
+
+
+class _ToldFreshness:
+    """Holds every published checkpoint against --max-age, and tells what came of the last one.
+
+    Raises ConfigError for an age, or a policy, that nothing can be held against.
+    """
+
+    def __init__(self, max_age_s: float, policy: Policy) -> None:
+        self._rule = FreshnessRule(max_age_s=max_age_s, now_s=time.time)
+        require_quorum(policy)
+        self._told = ""
+
+    def verify(self, note: bytes, policy: Policy) -> None:
+        found = self._rule.measure(note, policy)
+        quorum = "" if policy.quorum is None else policy.quorum.decode("utf-8", "backslashreplace")
+        self._told = (
+            f"fresh: by {shown_time(found.time_s)} all of quorum {shown(quorum)} had cosigned size "
+            f"{parse_checkpoint(parse_note(note)[0]).tree_size}, {found.age_s:.0f} s before it was checked; "
+            f"at most {self._rule.max_age_s:g} s are allowed"
+        )
+
+    def tell(self) -> None:
+        if self._told:
+            remark(self._told)
 
 
 Function = TypeVar("Function", bound=Callable[..., object])

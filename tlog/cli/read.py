@@ -16,6 +16,7 @@ from tlog.cli.options import IdOption, JsonOption, LogOptions, SourceOption, wit
 from tlog.cli.progress import progress
 from tlog.cli.report import plural, remark, say, say_bytes, say_document, say_facts, say_table
 from tlog.errors import NotFoundError, OutOfRangeError
+from tlog.freshness import quorum_time_s
 
 TABLE_ROWS = 50
 """Entries of one table: enough for a screen, and few enough to wait for."""
@@ -43,6 +44,7 @@ def checkpoint(
                 "root_hash": newest.root_hash.hex(),
                 "note": newest.note.decode("utf-8"),
                 "consistent_with_tree_size": None if before is None else before.tree_size,
+                "quorum_time_s": quorum_time_s(newest.note, log.load_policy()),
             }
         )
         return

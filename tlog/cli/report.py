@@ -81,7 +81,7 @@ def say_document(document: Json) -> None:
 
 def say_facts(facts: Mapping[str, str | int | None]) -> None:
     """Write `name  value` lines; a fact that is None is left out. Raises what `say` raises."""
-    width = max(map(len, facts))
+    width = max((len(name) for name, value in facts.items() if value is not None), default=0)
     for name, value in facts.items():
         if value is not None:
             say(f"{name:<{width}}  {value}")

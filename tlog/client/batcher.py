@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -31,8 +32,8 @@ from tlog.errors import (
 class Appender(Protocol):
     """Appends entries, all or none; a LogClient does."""
 
-    def append(self, entries: Sequence[bytes]) -> list[Appended]:
-        """Append entries, and return one result for each, in the order given."""
+    def append(self, entries: Sequence[bytes], *, cosigned: bool = False) -> list[Appended]:
+        """Append entries, and return one result for each, in the order given; or once they are cosigned."""
         ...
 
 
@@ -50,8 +51,9 @@ class Batcher:
     A batch holds up to `max_entries` entries and `max_bytes` bytes. Up to `max_in_flight` batches are on
     their way at once; with 1, entries reach the log in the order submitted, as far as they are accepted. At
     most `max_queued_entries` and `max_queued_bytes` wait. All limits are at least 1, and those in bytes at
-    least one entry of 65,535 bytes, else ConfigError. Close it, or use it in a `with` block: what waits is
-    lost with the process.
+    least one entry of 65,535 bytes, else ConfigError. With `cosigned` each batch waits for a published
+    checkpoint, so that its receipts meet the whole policy (`LogClient.append`). Close the batcher, or use it
+    in a `with` block: what waits is lost with the process.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Batcher:
         max_in_flight: int = 1,
         max_queued_entries: int = 10_000,
         max_queued_bytes: int = 64 << 20,
+        cosigned: bool = False,
     ) -> None:
         if (
             min(max_entries, max_in_flight, max_queued_entries) < 1
@@ -73,7 +76,7 @@ class Batcher:
                 f"max_entries is {max_entries}, max_bytes {max_bytes}, max_in_flight {max_in_flight}, "
                 f"max_queued_entries {max_queued_entries}, max_queued_bytes {max_queued_bytes}"
             )
-        self._client = client
+        self._append = partial(client.append, cosigned=True) if cosigned else client.append
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._max_queued_entries = max_queued_entries
@@ -181,7 +184,7 @@ class Batcher:
         """Append a batch, without those that the log refuses, and give every future its outcome."""
         while batch:
             try:
-                results = self._client.append([pending.entry for pending in batch])
+                results = self._append([pending.entry for pending in batch])
                 if len(results) != len(batch):
                     raise SubmitError(f"{len(batch)} entries were sent, and {len(results)} came back")  # noqa: TRY301
             except BatchRefusedError as refused:
