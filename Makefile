@@ -13,7 +13,7 @@ INSTALLED := .venv/installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format types generate check-generated constraints demo attack serve clean
+.PHONY: help venv test lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,15 @@ demo: $(INSTALLED) ## an alliance on real data: server, members, receipts, all c
 
 attack: $(INSTALLED) ## tell every lie to real processes, and see who notices (1 minute)
 	$(BIN)/python -m examples.attack $(ARGS)
+
+bench: $(INSTALLED) ## what everything costs, and which targets are met (5 minutes; the first time 8)
+	$(BIN)/python -m bench $(ARGS)
+
+bench-full: $(INSTALLED) ## the same with every size, up to 10,000,000 entries (hours)
+	$(BIN)/python -m bench --full $(ARGS)
+
+bench-gate: $(INSTALLED) ## fail where something became more than 25 % slower than bench/baseline.json (1 minute)
+	$(BIN)/python -m bench.gate $(ARGS)
 
 serve: $(INSTALLED) ## serve a log of one's own from ./my-log, made by `tlog init` the first time
 	@test -e my-log || $(BIN)/tlog init my-log --origin $(ORIGIN)

@@ -24,7 +24,7 @@ from bench.workload import ENTRY_BYTES
 READY_TIMEOUT_S = 180.0
 DONE_TIMEOUT_S = 300.0
 
-Method = Literal["append", "verified-append", "echo"]
+Method = Literal["append", "verified-append", "proofs", "echo"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,9 @@ class Job:
     """Says what one generator sends: events [first, first + events) of a member, and some before to warm up.
 
     `append` sends bytes and looks at the replies after the window; `verified-append` uses the real client,
-    which verifies everything within it; `echo` sends the same requests to an echo server. With `rate_per_s`,
-    in calls, it is an open loop, else a closed one.
+    which verifies everything within it; `proofs` asks for inclusion proofs of as many random leaves of the
+    tree of `tree_size` instead; `echo` sends what `append` would, to an echo server. With `rate_per_s`, in
+    calls, it is an open loop, else a closed one.
     """
 
     method: Method
@@ -46,7 +47,7 @@ class Job:
     warm_up_calls: int = 4
     entry_bytes: int = ENTRY_BYTES
     rate_per_s: float | None = None
-    trusted_tree_size: int = 0
+    tree_size: int = 0
 
     @property
     def calls(self) -> int:
@@ -138,7 +139,7 @@ class Generator:
         in_flight: int = 1,
         entry_bytes: int = ENTRY_BYTES,
         rate_per_s: float | None = None,
-        trusted_tree_size: int = 0,
+        tree_size: int = 0,
         warm_up_calls: int | None = None,
     ) -> Job:
         """Make a job of events that this generator has not used yet. Requires events to be whole batches."""
@@ -154,7 +155,7 @@ class Generator:
             in_flight=in_flight,
             entry_bytes=entry_bytes,
             rate_per_s=rate_per_s,
-            trusted_tree_size=trusted_tree_size,
+            tree_size=tree_size,
             warm_up_calls=max(in_flight, 4) if warm_up_calls is None else warm_up_calls,
         )
         self.next_event = job.next_event

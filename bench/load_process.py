@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import resource
 import sys
 from collections import Counter
@@ -29,52 +30,69 @@ from tlog.client.log_client import LogClient
 from tlog.policy import build_policy
 from tlog.v1 import log_pb2
 
-APPEND_METHOD = "/tlog.v1.LogService/Append"
+_PATHS = {
+    "append": "/tlog.v1.LogService/Append",
+    "proofs": "/tlog.v1.LogService/GetInclusionProofs",
+    "echo": ECHO_METHOD,
+}
 
 
 class _RawCaller:
     """Sends serialised requests, and keeps the replies as bytes."""
 
     def __init__(self, channel: grpc.aio.Channel, job: Job) -> None:
-        path = ECHO_METHOD if job.method == "echo" else APPEND_METHOD
-        self._append: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_PATHS[job.method])
         self._job = job
-        self.requests: list[bytes] = []
+        self.requests: Sequence[bytes] = ()
         self.replies: list[bytes] = []
         self.failures: Counter[str] = Counter()
 
     def load(self, batches: Sequence[list[bytes]]) -> None:
-        self.requests = [
-            log_pb2.AppendRequest(
-                entries=batch, trusted_tree_size=self._job.trusted_tree_size
-            ).SerializeToString()
-            for batch in batches
-        ]
+        if self._job.method == "proofs":
+            self.requests = [_proofs_request(self._job, number) for number in range(len(batches))]
+        else:
+            self.requests = [log_pb2.AppendRequest(entries=batch).SerializeToString() for batch in batches]
         self.replies = [b""] * len(self.requests)
         self.failures.clear()
 
     async def __call__(self, number: int) -> None:
         try:
-            self.replies[number] = await self._append(self.requests[number])
+            self.replies[number] = await self._call(self.requests[number])
         except grpc.aio.AioRpcError as error:
             self.failures[f"{error.code().name}: {error.details()}"] += 1
 
     def acknowledged(self) -> int:
-        """Return how many events were acknowledged as new; what is wrong with a reply is a failure."""
-        if self._job.method == "echo":
-            return self._job.batch * sum(1 for reply in self.replies if reply)
-        taken = 0
-        for reply in self.replies:
-            if not reply:
-                continue
-            response = log_pb2.AppendResponse.FromString(reply)
-            if len(response.results) != self._job.batch or not response.HasField("range_proof"):
-                self.failures["a reply without a result for each entry, or without proof"] += 1
-            elif any(result.already_present for result in response.results):
-                self.failures["an entry that was there before"] += 1
-            else:
-                taken += len(response.results)
-        return taken
+        """Return for how many events there is the right answer; what is wrong with a reply is a failure."""
+        return sum(self._acknowledged(reply) for reply in self.replies if reply)
+
+    def _acknowledged(self, reply: bytes) -> int:
+        match self._job.method:
+            case "echo":
+                return self._job.batch
+            case "proofs":
+                found = log_pb2.GetInclusionProofsResponse.FromString(reply).results
+                proven = sum(result.HasField("proof") for result in found)
+                if proven != self._job.batch:
+                    self.failures["a leaf without its proof"] += 1
+                return proven
+            case _:
+                response = log_pb2.AppendResponse.FromString(reply)
+                if len(response.results) != self._job.batch or not response.HasField("range_proof"):
+                    self.failures["a reply without a result for each entry, or without proof"] += 1
+                elif any(result.already_present for result in response.results):
+                    self.failures["an entry that was there before"] += 1
+                else:
+                    return len(response.results)
+                return 0
+
+
+def _proofs_request(job: Job, number: int) -> bytes:
+    """Ask for random leaves, others in every call and every job."""
+    leaves = random.Random(f"{job.first}:{number}")
+    return log_pb2.GetInclusionProofsRequest(
+        keys=[log_pb2.EntryKey(leaf_index=leaves.randrange(job.tree_size)) for _ in range(job.batch)],
+        tree_size=job.tree_size,
+    ).SerializeToString()
 
 
 class _VerifyingCaller:
@@ -126,8 +144,10 @@ class _Process:
             await self._run(job, _RawCaller(await self._connected(job.address), job))
 
     async def _run(self, job: Job, caller: _RawCaller | _VerifyingCaller) -> None:
-        events = signed_events(job.member, job.first, job.next_event, entry_bytes=job.entry_bytes)
-        batches = [events[start : start + job.batch] for start in range(0, len(events), job.batch)]
+        batches: list[list[bytes]] = [[]] * (job.calls + job.warm_up_calls)
+        if job.method != "proofs":
+            events = signed_events(job.member, job.first, job.next_event, entry_bytes=job.entry_bytes)
+            batches = [events[start : start + job.batch] for start in range(0, len(events), job.batch)]
         caller.load(batches[job.calls :])
         await closed_loop(caller, calls=job.warm_up_calls, in_flight=job.in_flight)
         if caller.failures:
