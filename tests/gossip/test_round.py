@@ -207,6 +207,22 @@ def test_a_log_that_leaves_out_what_it_cannot_prove_raises_the_alarm_at_once(wor
     assert not one.pool.convictions.evidence
 
 
+def test_what_a_peer_brings_again_while_the_log_answers_is_no_denial(world: World) -> None:
+    world.wire.connect("log", world.node("main", 20))
+    again = replace(world.log.offer("main", 12), note=world.log.note("main", 12, cosigned=True))
+
+    async def let_a_peer_in_after_each(function):
+        result = function()
+        one.pool.judge(again, 0.0)
+        return result
+
+    one = world.node("main", 20, trees=False, logs={"log": ORIGIN}, run=let_a_peer_in_after_each)
+    one.pool.judge(world.log.offer("main", 12), 0.0)
+    asyncio.run(one.contact("log"))
+    assert world.told == []
+    assert one.pool.trusted(ORIGIN) is not None
+
+
 def test_a_log_that_cannot_be_reached_raises_the_alarm_only_in_time(world: World) -> None:
     one = world.node("main", 20, trees=False, logs={"log": ORIGIN})
     one.pool.judge(world.log.offer("main", 30), 0.0)

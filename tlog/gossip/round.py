@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from tlog.errors import MalformedError, RemoteError, SubmitError
 from tlog.gossip.judgement import Judgement, Outcome
-from tlog.gossip.message import GossipMessage, OfferedCheckpoint, PeerView, check_message
+from tlog.gossip.message import GossipMessage, OfferedCheckpoint, PeerView, WantedPath, check_message
 from tlog.gossip.peer_book import Backoff, PeerBook, Randomness
 from tlog.gossip.pool import Pool, Received
 
@@ -153,13 +153,13 @@ class Gossiper:
             except (RemoteError, SubmitError):
                 book.failed(address, self._clock(), self._randomness)
                 return None if not exchange else judgements
-            received = await self._take_in(address, answer)
+            asked = [wanted for wanted in message.wanted if self._logs.get(address) == wanted.origin]
+            received = await self._take_in(address, answer, asked)
             judgements += received.judgements
             if received.is_offensive:
                 book.offended(address, self._clock())
                 return judgements
             view = self._views[address] = received.view
-            judgements += await self._denied(address, message)
         book.succeeded(address)
         return judgements
 
@@ -187,19 +187,18 @@ class Gossiper:
         """Take up the evidence that other processes keep where this one does. Raises StorageError."""
         self._tell("", await self._run(self.pool.convictions.refresh))
 
-    async def _take_in(self, who: str, message: GossipMessage) -> Received:
-        received = await self._run(lambda: self.pool.receive(message, self._clock()))
+    async def _take_in(self, who: str, message: GossipMessage, asked: Sequence[WantedPath] = ()) -> Received:
+        """Judge a message; `asked` are the paths that a log had to give with it, or the alarm is raised."""
+
+        def judge() -> Received:
+            received = self.pool.receive(message, self._clock())
+            # In one go: another contact may bring again, in between, what these paths have just settled.
+            denied = [] if received.is_offensive else [one for path in asked for one in self.pool.deny(path)]
+            return replace(received, judgements=(*received.judgements, *denied))
+
+        received = await self._run(judge)
         self._tell(who, received.judgements)
         return received
-
-    async def _denied(self, address: str, message: GossipMessage) -> list[Judgement]:
-        """Raise the alarm for paths that a log was asked for, and left out of its answer."""
-        asked = [wanted for wanted in message.wanted if self._logs.get(address) == wanted.origin]
-        if not asked:
-            return []
-        denied = await self._run(lambda: [one for wanted in asked for one in self.pool.deny(wanted)])
-        self._tell(address, denied)
-        return denied
 
     def _tell(self, who: str, judgements: Sequence[Judgement]) -> None:
         for judgement in judgements:
