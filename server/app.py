@@ -47,6 +47,7 @@ from tlog.v1 import gossip_pb2, log_pb2
 _LOGGER = logging.getLogger("tlog.server")
 
 SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
+GOSSIP_SERVICE_NAME = gossip_pb2.DESCRIPTOR.services_by_name["GossipService"].full_name
 
 # Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
 MAX_RECEIVE_BYTES = 5 * 2**20
@@ -171,7 +172,8 @@ class Server:
         healths = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healths, server)
         if config.grpc.reflection:
-            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            gossips = (GOSSIP_SERVICE_NAME,) if config.gossip.enabled else ()
+            names = (SERVICE_NAME, *gossips, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         port = _listen(server, config.grpc.listen_address, config.grpc.port)
         if publisher is not None:

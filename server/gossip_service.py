@@ -19,10 +19,11 @@ from pathlib import Path
 from server.answers import CallLimit, Context, unary
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
+from server.told_checkpoint import ToldCheckpoint
 from tlog.errors import CorruptionError, RemoteError
 from tlog.gossip.grpc_service import ExchangeDesk
 from tlog.gossip.held import HeldCheckpoint, hold_checkpoint
-from tlog.gossip.judgement import ALARMS, Judgement
+from tlog.gossip.judgement import ALARMS, Judgement, Outcome
 from tlog.gossip.message import ConsistencyPath, GossipMessage
 from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.pool import Pool
@@ -40,8 +41,9 @@ MAX_CALLS = 32
 class LogTree:
     """Gives paths out of the log itself; is the KeptTrees of its pool."""
 
-    def __init__(self, log: Log, feed: CheckpointFeed, policy: Policy) -> None:
+    def __init__(self, log: Log, feed: CheckpointFeed, policy: Policy, memory: ToldCheckpoint) -> None:
         self._log = log
+        self._memory = memory
         self._feed = feed
         self._policy = policy
         self._committed: HeldCheckpoint | None = None
@@ -55,6 +57,7 @@ class LogTree:
     def published(self, origin: str) -> HeldCheckpoint | None:
         """Return the published checkpoint, the only one that is told."""
         self._published = self._hold(self._feed.newest.note, self._published)
+        self._memory.tell(self._published)
         return self._published
 
     def path(self, origin: str, start_size: int, end_size: int) -> ConsistencyPath | None:
@@ -91,16 +94,20 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         """Judge in `thread`, an executor of one thread.
 
         `on_contradicted` is told, in the event loop, when somebody holds what this log did not sign as it is
-        now; also at once when that was so before a restart. Raises StorageError and CorruptionError.
+        now; also at once when that was so before a restart, or the store lacks what members were told.
+        Raises StorageError and CorruptionError.
         """
         self.metrics = metrics
         self.calls = CallLimit("exchanges", MAX_CALLS)
         self.streams = CallLimit("streams", MAX_CALLS)
         self._origin = log.origin
         self._on_contradicted = on_contradicted
-        tree = LogTree(log, feed, policy)
+        state = StateDirectory(state_path, policy)
+        memory = ToldCheckpoint(state_path, policy)
+        tree = LogTree(log, feed, policy, memory)
         # What the log itself cannot prove nobody can: there is nothing to wait for.
-        pool = Pool(policy, StateDirectory(state_path, policy), tree, patience_s=0.0, told=tree.published)
+        pool = Pool(policy, state, tree, patience_s=0.0, told=tree.published)
+        self._convictions = pool.convictions
         gossiper = Gossiper(
             pool,
             PeerBook(()),
@@ -114,6 +121,11 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         self._desk = ExchangeDesk(gossiper, time.monotonic)
         if pool.convictions.is_refused(self._origin) or pool.unproven(self._origin):
             self._contradicted("it was so before this start", str(state_path))
+            return
+        with log.view() as view:
+            contradiction = memory.contradiction(view)
+        if contradiction is not None:
+            self._contradicted(contradiction, str(state_path))
 
     @unary
     async def Exchange(
@@ -123,8 +135,13 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         return await self._desk.exchange(context.peer(), request)
 
     def _hear(self, who: str, judgement: Judgement) -> None:
-        if judgement.outcome in ALARMS and judgement.origin == self._origin:
-            self._contradicted(judgement.reason, who)
+        if judgement.outcome not in ALARMS or judgement.origin != self._origin:
+            return
+        if judgement.outcome is Outcome.CONVICTED and not self._convictions.is_refused(self._origin):
+            # A witness can sign what it likes: that says nothing about this log.
+            _LOGGER.error("a witness of this log is convicted: %s (from %s)", judgement.reason, who)
+            return
+        self._contradicted(judgement.reason, who)
 
     def _contradicted(self, reason: str, who: str) -> None:
         self.metrics.contradicted()

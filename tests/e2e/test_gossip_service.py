@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import grpc
 import pytest
 from _support.alliance import Alliance
 from _support.log_directory import make_log_directory, serving
-from _support.real_server import RealServer
+from _support.real_server import RealServer, start_with_config
 from _support.two_histories import KeptHistory, TwoHistories
 
 from tlog.client import LogClient, RetryPolicy
@@ -172,6 +173,38 @@ def test_a_server_restored_from_an_old_copy_hears_of_it_before_it_signs_a_second
         with pytest.raises(RemoteError, match="takes no more entries"):
             append(server, alliance, 61)
     assert not (config.parent / "gossip" / "evidence").exists()
+
+
+def test_a_server_restored_from_an_old_copy_knows_by_what_it_told_before_anybody_calls(
+    tmp_path: Path, config: Path, alliance: Alliance
+) -> None:
+    shutil.copytree(config.parent / "store", tmp_path / "yesterday")
+    with serving(config) as server:
+        append(server, alliance, 60)
+        contact(server, alliance, [], NoTrees())
+    # Started again as it was, it goes on.
+    with serving(config) as server:
+        append(server, alliance, 61)
+    shutil.rmtree(config.parent / "store")
+    shutil.copytree(tmp_path / "yesterday", config.parent / "store")
+    for _ in range(2):
+        with serving(config) as server:
+            assert "takes no more entries" in server.errors
+            assert f"told of size {len(alliance.governance) + 13}" in server.errors
+            assert "tlog_gossip_contradictions_total 1.0" in metrics(server)
+            with pytest.raises(RemoteError, match="takes no more entries"):
+                append(server, alliance, 62)
+            # Nobody else is harmed: what it has is shown, and what was told stays remembered.
+            contact(server, alliance, [], NoTrees())
+
+
+def test_a_server_whose_memory_is_no_checkpoint_says_so(config: Path, alliance: Alliance) -> None:
+    with serving(config) as server:
+        contact(server, alliance, [], NoTrees())
+    told = config.parent / "gossip" / "told"
+    told.write_bytes(told.read_bytes().replace(b"\n", b"\n\n", 1))
+    with pytest.raises(RuntimeError, match="remove that file"):
+        start_with_config(config)
 
 
 def test_strangers_and_forgers_change_nothing(config: Path, alliance: Alliance) -> None:

@@ -432,7 +432,13 @@ def test_health_and_reflection_answer_by_the_standard_names(server) -> None:
             iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         )
         names = {service.name for service in answer.list_services_response.service}
-        assert "tlog.v1.LogService" in names
+        assert {"tlog.v1.LogService", "tlog.v1.GossipService"} <= names
+        # What is listed is also described: a client needs no .proto file of ours.
+        (described,) = reflect.ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol="tlog.v1.GossipService")])
+        )
+        files = described.file_descriptor_response.file_descriptor_proto
+        assert any(b"tlog/v1/gossip.proto" in file and b"Exchange" in file for file in files)
 
 
 def test_metrics_tell_what_happened(server, stub) -> None:
