@@ -8,14 +8,19 @@ from tlog.cosignature import CosignerVerifier
 from tlog.cosigned import is_by_the_log, quorum_witnesses
 from tlog.errors import ConfigError, MalformedError
 from tlog.log import Log
+from tlog.note import MAX_SIGNATURES
 from tlog.policy import Policy, parse_policy
 from tlog.witness.client import WitnessClient
+
+MAX_COSIGNERS = MAX_SIGNATURES - 10
+"""The most keys of witnesses: the log's own signatures have to fit into a note beside theirs."""
 
 
 def read_policy(path: Path, log: Log) -> Policy:
     """Read the policy file of this log's witnesses.
 
-    Raises ConfigError when it cannot be read or parsed, or does not name the key that this log signs with.
+    Raises ConfigError when it cannot be read or parsed, does not name the key that this log signs with, or
+    names more than MAX_COSIGNERS keys of witnesses.
     """
     try:
         policy = parse_policy(path.read_bytes())
@@ -25,6 +30,11 @@ def read_policy(path: Path, log: Log) -> Policy:
         raise ConfigError(
             f"the witness policy {path} does not name this log: add the line `log {log.vkey}`, or nothing "
             "that is published could ever meet it"
+        )
+    if len(policy.witnesses) > MAX_COSIGNERS:
+        raise ConfigError(
+            f"the witness policy {path} names {len(policy.witnesses)} keys of witnesses; a checkpoint has "
+            f"room for {MAX_COSIGNERS}: leave some out"
         )
     return policy
 
@@ -59,7 +69,7 @@ def witness_clients(policy: Policy) -> list[WitnessClient]:
         if witness.url is None:
             raise ConfigError(f"witness {name} has no URL in the witness policy: add it behind its key")
         try:
-            url = witness.url.decode("ascii")
+            url = witness.url.decode("ascii").rstrip("/")
         except UnicodeDecodeError as error:
             raise ConfigError(f"the URL of witness {name} is not ASCII") from error
         verifiers.setdefault(url, []).append(witness.verifier)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from _support.alliance import ORIGIN, Alliance, key
@@ -464,3 +465,33 @@ def test_a_policy_without_this_log_or_a_witness_without_a_url_is_refused(tmp_pat
         parse_policy(f"witness w {witness.vkey} http://127.0.0.1:1\nquorum w\n".encode())
     )
     assert [client.url for client in clients] == ["http://127.0.0.1:1"]
+
+
+def test_one_witness_is_asked_once_however_its_url_ends() -> None:
+    from server.witness_policy import witness_clients
+
+    vkeys = [CosignatureSigner(name="w.example", private_key=key(f"w{number}")).vkey for number in range(2)]
+    lines = [
+        f"witness {number} {vkey} http://127.0.0.1:1/w{'/' * number}" for number, vkey in enumerate(vkeys)
+    ]
+    (client,) = witness_clients(parse_policy("\n".join([*lines, "quorum none\n"]).encode()))
+    assert client.url == "http://127.0.0.1:1/w"
+
+
+def test_more_witnesses_than_a_checkpoint_can_carry_are_refused_at_the_start(tmp_path: Path) -> None:
+    from server.witness_policy import MAX_COSIGNERS, read_policy
+    from tlog.errors import ConfigError
+
+    alliance = Alliance()
+    log = Log(MemoryStore(alliance.origin, alliance.signer.vkey), alliance.signer)
+    file = tmp_path / "policy"
+    for count in (MAX_COSIGNERS, MAX_COSIGNERS + 1):
+        names = (f"w{number}.example" for number in range(count))
+        vkeys = [CosignatureSigner(name=name, private_key=key(name)).vkey for name in names]
+        witnesses = [f"witness {number} {vkey} http://127.0.0.1:1" for number, vkey in enumerate(vkeys)]
+        file.write_text("\n".join([f"log {log.vkey}", *witnesses, "quorum none\n"]))
+        if count == MAX_COSIGNERS:
+            assert len(read_policy(file, log).witnesses) == MAX_COSIGNERS
+        else:
+            with pytest.raises(ConfigError, match=f"room for {MAX_COSIGNERS}"):
+                read_policy(file, log)
