@@ -140,11 +140,20 @@ def test_by_a_policy_without_the_key_nobody_is_convicted(directory: Path) -> Non
 def test_a_changed_file_stops_everything_and_is_named(directory: Path, damage: object) -> None:
     path = opened(directory).add(SAME_SIZE).path
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    for call in ("pieces", "is_convicted", "refuse_convicted", "add"):
+    for call in ("pieces", "is_convicted", "refuse_convicted"):
         store = opened(directory)
-        arguments = {"pieces": (), "add": (SIZES,)}.get(call, (ORIGIN,))
         with pytest.raises(CorruptionError, match=path.name):
-            getattr(store, call)(*arguments)
+            getattr(store, call)(*(() if call == "pieces" else (ORIGIN,)))
+
+
+def test_evidence_is_kept_beside_a_file_that_is_damaged(directory: Path) -> None:
+    path = opened(directory).add(SAME_SIZE).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    store = opened(directory)
+    assert store.add(SIZES).path == store.add(SIZES).path
+    path.write_bytes(whole)
+    assert {piece.path.name.split("-")[0] for piece in opened(directory).pieces()} == {"same", "sizes"}
 
 
 def test_a_file_that_is_no_evidence_under_a_right_name_is_named(directory: Path) -> None:

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import get_ident
 from typing import Final
 
 from tlog.encoding import shown
@@ -67,13 +68,18 @@ class EvidenceStore:
         """Verify a piece of evidence and keep it, durably; returns what is kept that convicts the same keys.
 
         Raises what `verify_evidence` raises, PolicyError also for what is unproven, MalformedError for what
-        is too long, StorageError when it cannot be written, and CorruptionError as `pieces` does.
+        is too long, and StorageError when it cannot be written.
         """
         verdict = verify_evidence(evidence, self._policy)
         if not verdict.convicted:
             raise PolicyError(f"this evidence leaves a gap, so it convicts nobody: {verdict.finding}")
         data = format_evidence(evidence)
-        for stored in self.pieces():
+        try:
+            kept = self.pieces()
+        except CorruptionError:
+            # A file that is damaged is no reason to lose this piece as well.
+            kept = tuple(stored for stored in self._known.values() if stored is not None)
+        for stored in kept:
             if (
                 set(stored.verdict.convicted) >= set(verdict.convicted)
                 and stored.verdict.origin == verdict.origin
@@ -148,7 +154,7 @@ class EvidenceStore:
         return StoredEvidence(path=path, length=len(data), evidence=evidence, verdict=verdict)
 
     def _write(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.tmp")
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with temporary.open("wb") as file:

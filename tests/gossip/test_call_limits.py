@@ -21,6 +21,15 @@ def test_one_caller_does_not_slow_another() -> None:
     assert limits.wait_s("b", 0.0) == 0.0
 
 
+def test_a_call_that_cost_more_is_paid_for_in_time() -> None:
+    limits = CallLimits(per_s=2.0, burst=3)
+    assert limits.wait_s("a", 0.0) == 0.0
+    limits.charge("a", 0.0, 10.0)
+    assert limits.wait_s("a", 0.0) == 9.5
+    assert limits.wait_s("b", 0.0) == 0.0
+    assert limits.wait_s("a", 9.5) == 0.0
+
+
 def test_a_blocked_caller_waits_until_the_end_of_it() -> None:
     limits = CallLimits(per_s=1.0, burst=5)
     limits.block("a", 0.0, 60.0)

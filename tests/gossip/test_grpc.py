@@ -74,7 +74,7 @@ def make_gossiper(log: TwoHistories, history: str, size: int, peers=(), **option
 async def serving(gossiper: Gossiper, limits: HostLimits | None = None) -> AsyncIterator[str]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     desk = ExchangeDesk(gossiper, time.monotonic, limits)
-    gossip_pb2_grpc.add_GossipServiceServicer_to_server(GossipServicer(desk), server)
+    GossipServicer(desk).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -243,6 +243,123 @@ def test_a_peer_that_never_answers_costs_one_deadline(log: TwoHistories) -> None
     # The system takes the connection, and nobody ever reads from it.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         asyncio.run(run(listening.getsockname()[1]))
+
+
+@asynccontextmanager
+async def from_another_host(address: str) -> AsyncIterator[str]:
+    """Yield an address by which `address` is reached from 127.0.0.2."""
+    host, port = address.split(":")
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    proxy = await asyncio.start_server(carry, "127.0.0.1", 0)
+    yield f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    proxy.close()
+
+
+def test_calls_that_send_nothing_keep_nobody_else_out_and_are_ended(log: TwoHistories) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(60.0)
+        yield b""
+
+    async def run() -> None:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=20)
+        desk = ExchangeDesk(make_gossiper(log, "main", 30), time.monotonic)
+        GossipServicer(desk, receive_s=1.0, calls_of_a_host=4).add_to(server)
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        async with (
+            grpc.aio.insecure_channel(address) as stalling,
+            from_another_host(address) as detour,
+            transport() as carrier,
+        ):
+            calls = [stalling.stream_unary(METHOD)(nothing()) for _ in range(20)]
+            ends = asyncio.gather(*(call.code() for call in calls))
+            await asyncio.sleep(0.3)
+            answer = await carrier.exchange(detour, GossipMessage())
+            assert len(answer.checkpoints) == 1
+            assert sorted(code.name for code in await ends) == [
+                *["DEADLINE_EXCEEDED"] * 4, *["RESOURCE_EXHAUSTED"] * 16
+            ]  # fmt: skip
+            assert len((await carrier.exchange(address, GossipMessage())).checkpoints) == 1
+        await server.stop(None)
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_no_message_is_refused_without_a_traceback(
+    log: TwoHistories, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with (
+            serving(make_gossiper(log, "main", 30)) as address,
+            grpc.aio.insecure_channel(address) as caller,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.unary_unary(METHOD)(b"\xff\xff junk", timeout=TIMEOUT_S)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(run())
+    assert not caplog.records
+
+
+def test_a_peer_that_answers_with_junk_is_dropped_and_ends_no_round(log: TwoHistories) -> None:
+    class Junk(grpc.GenericRpcHandler):
+        def service(self, handler_call_details):
+            async def answer(request, context):
+                return b"\xff\xff junk"
+
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def run() -> None:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Junk(),))
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        async with transport() as carrier:
+            node = make_gossiper(log, "main", 30, [address], transport=carrier)
+            report = await node.gossip_round()
+            assert (report.asked, report.answered) == ((address,), ())
+            assert node.book.left_alone(time.monotonic()) == (address,)
+        await server.stop(None)
+
+    asyncio.run(run())
+
+
+def test_a_host_whose_evidence_costs_much_time_is_granted_less(log: TwoHistories) -> None:
+    now_s = 0.0
+
+    async def run() -> None:
+        nonlocal now_s
+        node = make_gossiper(log, "main", 30)
+        # Each judgement takes 5 s by this clock, which nothing else moves.
+        node.pool.receive = lambda message, began_s, receive=node.pool.receive: work(receive, message)
+        node._clock = lambda: now_s
+        desk = ExchangeDesk(node, lambda: now_s, HostLimits(per_s=20.0, burst=100))
+
+        def work(receive, message):
+            nonlocal now_s
+            now_s += 5.0
+            return receive(message, now_s)
+
+        request = gossip_pb2.ExchangeRequest()
+        await desk.exchange("ipv4:10.0.0.1:1", request)
+        with pytest.raises(PushbackError) as caught:
+            await desk.exchange("ipv4:10.0.0.1:2", request)
+        # A fifth of the time is his: 25 s for 5 s, of which 5 s are over, and 5 s he had left.
+        assert 15.0 < caught.value.retry_after_s < 16.0
+        await desk.exchange("ipv4:10.0.0.2:1", request)
+
+    asyncio.run(run())
 
 
 def test_an_answer_that_is_larger_than_anything_allowed_is_not_taken(log: TwoHistories) -> None:

@@ -11,6 +11,7 @@ from _support.two_histories import ORIGIN, KeptHistory, TwoHistories
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.errors import CorruptionError, StorageError
 from tlog.gossip.conviction import judge_evidence
+from tlog.gossip.followed import MAX_DOUBTS
 from tlog.gossip.judgement import Outcome
 from tlog.gossip.message import (
     MAX_CHECKPOINT_BYTES,
@@ -22,7 +23,7 @@ from tlog.gossip.message import (
     WantedPath,
     evidence_digest,
 )
-from tlog.gossip.pool import MAX_DOUBTS, Pool
+from tlog.gossip.pool import Pool
 from tlog.gossip.state import MemoryState, NoTrees, StoredView
 from tlog.note import add_signatures, sign_note
 from tlog.policy import build_policy
@@ -319,18 +320,90 @@ def test_a_convicted_log_is_refused_also_after_a_restart(log: TwoHistories) -> N
         node.start()
 
 
-def test_evidence_is_durable_before_it_counts(log: TwoHistories) -> None:
+def test_on_a_full_disk_evidence_counts_and_is_told_and_is_kept_when_there_is_room(log: TwoHistories) -> None:
     class Full(MemoryState):
+        is_full = True
+
         def keep_evidence(self, evidence: bytes) -> None:
-            raise StorageError("the disk is full")
+            if self.is_full:
+                raise StorageError("the disk is full")
+            super().keep_evidence(evidence)
 
     node = Node(log, 12)
     node.state = Full()
     node.start()
+    judgement = node.judge(log.offer("other", 9))
+    assert judgement.outcome is Outcome.SPLIT_VIEW
+    assert "the disk is full" in judgement.reason
+    assert node.pool.convictions.is_refused(ORIGIN)
+    assert len(node.pool.message_for(PeerView()).evidence) == 1
     with pytest.raises(StorageError):
-        node.judge(log.offer("other", 9))
-    assert not node.pool.convictions.evidence
-    assert not node.pool.convictions.is_refused(ORIGIN)
+        node.pool.convictions.refresh()
+    assert node.state.evidence() == []
+    node.state.is_full = False
+    assert node.pool.convictions.refresh() == []
+    assert node.start().convictions.is_refused(ORIGIN)
+
+
+def test_an_alarm_that_cannot_be_remembered_is_raised_again(log: TwoHistories) -> None:
+    class Full(MemoryState):
+        is_full = False
+
+        def save(self, origin: str, view: StoredView) -> None:
+            if self.is_full:
+                raise StorageError("the disk is full")
+            super().save(origin, view)
+
+    node = Node(log, trees=False)
+    node.state = Full()
+    node.start()
+    node.judge(log.offer("main", 8))
+    node.judge(log.offer("main", 12))
+    node.state.is_full = True
+    with pytest.raises(StorageError):
+        node.pool.overdue(PATIENCE_S)
+    node.state.is_full = False
+    assert [one.outcome for one in node.pool.overdue(PATIENCE_S)] == [Outcome.UNPROVEN]
+
+
+# A log whose key changed.
+
+
+def two_keys(log: TwoHistories, *, cosigned: bool) -> tuple[Pool, OfferedCheckpoint]:
+    """A pool that holds one history by the old key, and a checkpoint of the other one by the new key."""
+    second = signer(ORIGIN, 9)
+    policy = build_policy([log.signer.vkey, second.vkey], [log.witness.vkey])
+    text = format_checkpoint(Checkpoint(ORIGIN, 12, log.trees["other"].root(12)))
+    note = sign_note(text, [second])
+    if cosigned:
+        note = add_signatures(note, [log.witness.cosign(text, 1_700_000_000)])
+    pool = Pool(policy, MemoryState(), KeptHistory(log, "main", 12), patience_s=PATIENCE_S)
+    pool.judge(OfferedCheckpoint(note=log.note("main", 12, cosigned=cosigned)), 0.0)
+    return pool, OfferedCheckpoint(note=note)
+
+
+def test_two_histories_by_two_keys_of_a_log_convict_neither_key_and_neither_is_trusted(
+    log: TwoHistories,
+) -> None:
+    pool, offered = two_keys(log, cosigned=False)
+    judgement = pool.judge(offered, 0.0)
+    assert (judgement.outcome, judgement.evidence) == (Outcome.UNPROVEN, None)
+    assert len(judgement.checkpoints) == 2
+    assert pool.trusted(ORIGIN) is None
+    assert pool.convictions.convicted == frozenset()
+    # Whoever holds it as well sends it again: it is no news.
+    assert pool.judge(offered, 0.0).checkpoints == ()
+
+
+def test_a_witness_of_two_histories_by_two_keys_is_named_once_and_the_log_not_refused(
+    log: TwoHistories,
+) -> None:
+    pool, offered = two_keys(log, cosigned=True)
+    judgement = pool.judge(offered, 0.0)
+    assert judge_evidence(judgement.evidence, pool.policy).convicted == {log.witness.vkey}
+    assert not pool.convictions.is_refused(ORIGIN)
+    assert pool.trusted(ORIGIN) is None
+    assert pool.judge(offered, 0.0).evidence is None
 
 
 def test_evidence_convicts_wherever_it_comes_from_and_is_kept_once(log: TwoHistories) -> None:
@@ -398,6 +471,36 @@ def test_doubts_are_bounded_and_the_alarmed_ones_stay() -> None:
     judgement = node.judge(log.offer("main", 60), 1e6)
     assert judgement.outcome is Outcome.UNPROVEN
     assert len(node.pool.unproven(ORIGIN)) == MAX_DOUBTS
+
+
+def test_a_log_that_signs_ever_new_checkpoints_cannot_outrun_the_alarm() -> None:
+    log = TwoHistories(8)
+    log.fork("other", 5, 140)
+    node = Node(log, 8, trees=False)
+    alarms = []
+    for step in range(12):
+        now_s = step * PATIENCE_S / 10
+        for size in range(10 + step * 10, 20 + step * 10):
+            node.judge(log.offer("other", size), now_s)
+        alarms += node.pool.overdue(now_s)
+    assert len(alarms) == MAX_DOUBTS
+    assert node.pool.trusted(ORIGIN) is None
+
+
+def test_evidence_of_strangers_crowds_out_none(log: TwoHistories) -> None:
+    strangers = [TwoHistories(3, signer=signer(f"log.example/{number}", 20 + number)) for number in range(8)]
+    node = Node(log)
+    everybody = [log.signer.vkey, *(stranger.signer.vkey for stranger in strangers)]
+    teller = Pool(build_policy(everybody), MemoryState(), NoTrees())
+    for lying in (*strangers, log):
+        lying.fork("lie", 1, 3)
+        teller.judge(lying.offer("main", 3), 0.0)
+        teller.judge(lying.offer("lie", 3), 0.0)
+    view = PeerView()
+    for _ in range(2):
+        node.pool.receive(teller.message_for(view), 0.0)
+        view = teller.receive(node.pool.message_for(PeerView()), 0.0).view
+    assert node.pool.convictions.is_refused(ORIGIN)
 
 
 def test_state_that_does_not_verify_any_more_is_not_believed(log: TwoHistories) -> None:

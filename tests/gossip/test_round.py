@@ -240,3 +240,16 @@ def test_a_peer_that_is_no_log_may_leave_out_paths(world: World) -> None:
     asyncio.run(one.gossip_round())
     assert world.told == []
     assert len(one.pool.wanted()) == 1
+
+
+def test_an_alarm_is_told_once_however_many_peers_hold_it(world: World) -> None:
+    one, two = world.node("main", 20, trees=False, peers=["two"]), world.node("main", 20, trees=False)
+    world.wire.connect("two", two)
+    for gossiper in (one, two):
+        gossiper.pool.judge(world.log.offer("other", 30), 0.0)
+    world.now_s = 600.0
+    for _ in range(4):
+        asyncio.run(one.gossip_round())
+    told = [judgement for _, judgement in world.told if judgement.outcome is Outcome.UNPROVEN]
+    assert len(told) == 1
+    assert one.pool.trusted(ORIGIN) is None

@@ -47,6 +47,10 @@ class CallLimits:
         bucket.tokens -= 1.0
         return 0.0
 
+    def charge(self, caller: str, now_s: float, seconds: float) -> None:
+        """Take away what a caller is granted in so many seconds, for a call that cost more than others."""
+        self._bucket(caller, now_s).tokens -= seconds * self._per_s
+
     def block(self, caller: str, now_s: float, seconds: float) -> None:
         """Grant a caller nothing for a while."""
         self._bucket(caller, now_s).blocked_until_s = now_s + seconds

@@ -7,7 +7,6 @@ import grpc
 from tlog.errors import ConfigError
 from tlog.gossip.grpc_service import ExchangeDesk, GossipServicer
 from tlog.gossip.grpc_transport import MAX_WIRE_BYTES
-from tlog.v1 import gossip_pb2_grpc
 
 _OPTIONS = (
     # grpc shares a port by default: a second node would silently take half of the calls.
@@ -30,9 +29,7 @@ class GossipServer:
     def __init__(self, desk: ExchangeDesk, *, max_concurrent_calls: int) -> None:
         """Serve a desk; calls beyond `max_concurrent_calls` are turned away by grpc."""
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_concurrent_calls)
-        gossip_pb2_grpc.add_GossipServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            GossipServicer(desk), self._server
-        )
+        GossipServicer(desk).add_to(self._server)
 
     async def start(self, host: str, port: int) -> str:
         """Begin to listen; returns host:port, where port 0 let the system choose. Raises ConfigError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from tlog.errors import PushbackError, RemoteError
-from tlog.gossip.grpc_wire import decode_message, encode_message
+from tlog.gossip.grpc_wire import decode_message, encode_message, parse_exchange
 from tlog.gossip.message import MAX_MESSAGE_BYTES, GossipMessage
 from tlog.v1 import gossip_pb2
 
@@ -36,16 +36,18 @@ class GrpcTransport:
     async def exchange(self, address: str, message: GossipMessage) -> GossipMessage:
         """Send what we hold and return what the peer holds.
 
-        Raises RemoteError, PushbackError, and MalformedError for an answer that is above any limit.
+        Raises RemoteError, PushbackError, and MalformedError for an answer that is none, or above any limit.
         """
         request = encode_message(message, gossip_pb2.ExchangeRequest())
+        call: grpc.aio.UnaryUnaryMultiCallable[gossip_pb2.ExchangeRequest, bytes]
         call = self._channel(address).unary_unary(
             METHOD,
             request_serializer=gossip_pb2.ExchangeRequest.SerializeToString,
-            response_deserializer=gossip_pb2.ExchangeResponse.FromString,
+            # Read below: grpc would hand over None in place of what is no message.
+            response_deserializer=None,
         )
         try:
-            reply = await call(request, timeout=self._timeout_s)
+            reply: bytes = await call(request, timeout=self._timeout_s)
         except grpc.aio.AioRpcError as error:
             said = ascii((error.details() or "no reason given")[:200])
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -53,7 +55,7 @@ class GrpcTransport:
             raise RemoteError(f"{address} did not exchange: {error.code().name}: {said}") from error
         except grpc.aio.UsageError as error:
             raise RemoteError(f"{address} was not asked: the transport is closed") from error
-        return decode_message(reply)
+        return decode_message(parse_exchange(reply, gossip_pb2.ExchangeResponse()))
 
     async def close(self) -> None:
         """Close all channels; calls in flight end with RemoteError."""

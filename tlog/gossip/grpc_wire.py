@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Sized
 from typing import TypeVar
 
+from google.protobuf.message import DecodeError
+
 from tlog.errors import MalformedError
 from tlog.gossip.message import (
     MAX_CHECKPOINTS,
@@ -43,6 +45,15 @@ def encode_message(message: GossipMessage, exchange: Exchange) -> Exchange:
             end_size=given.path.end_size,
             hashes=given.path.hashes,
         )
+    return exchange
+
+
+def parse_exchange(data: bytes, exchange: Exchange) -> Exchange:
+    """Read bytes into an empty request or response, and return that. Raises MalformedError."""
+    try:
+        exchange.ParseFromString(data)
+    except DecodeError as error:
+        raise MalformedError("these bytes are no message of gossip") from error
     return exchange
 
 

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 
-from tlog.errors import MalformedError, PolicyError, SignatureError
+from tlog.errors import MalformedError, PolicyError, SignatureError, StorageError
 from tlog.gossip.compose import HeldOfLog, compose_message
 from tlog.gossip.conviction import convict, convict_impossible
 from tlog.gossip.convictions import Convictions
+from tlog.gossip.followed import MAX_DOUBTS, Doubt, FollowedLog
 from tlog.gossip.held import HeldCheckpoint, Relation, hold_checkpoint, is_impossible, ordered, relate
 from tlog.gossip.judgement import OFFENCES, Judgement, Outcome
 from tlog.gossip.message import (
@@ -40,35 +42,17 @@ from tlog.policy import Policy
 
 DEFAULT_PATIENCE_S = 600.0
 """How long peers are asked for a path before a doubt becomes an alarm, where the log cannot be asked."""
-MAX_DOUBTS = 8
-"""Most checkpoints in doubt for one log."""
 MAX_REMEMBERED = 1_024
 """Notes, by digest, that were judged consistent and need no second look."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Doubt:
-    """Is a signed checkpoint that nobody has proven yet; `alarmed` ones are remembered across restarts."""
-
-    held: HeldCheckpoint
-    since_s: float
-    alarmed: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class _Followed:
-    """Is what is held of one log."""
-
-    newest: HeldCheckpoint | None = None
-    doubts: list[_Doubt] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """Says what became of a message, and what its sender is now known to hold."""
+    """Says what became of a message, what its sender is now known to hold, and how long judging it took."""
 
     judgements: tuple[Judgement, ...]
     view: PeerView
+    spent_s: float = 0.0
 
     @property
     def is_offensive(self) -> bool:
@@ -102,14 +86,14 @@ class Pool:
         self.convictions = Convictions(policy, state)
         self._turn = 0
         self._remembered: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
-        self._followed = {log.origin: _Followed() for log in policy.logs}
+        self._followed = {log.origin: FollowedLog() for log in policy.logs}
         for origin, followed in self._followed.items():
             view = state.load(origin)
             if view.newest is not None:
                 followed.newest = verify_stored(view.newest, policy, hold_checkpoint)
             for note in view.unproven:
                 held = verify_stored(note, policy, hold_checkpoint)
-                followed.doubts.append(_Doubt(held=held, since_s=now_s, alarmed=True))
+                followed.doubts.append(Doubt(held=held, since_s=now_s, alarmed=True))
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -283,9 +267,7 @@ class Pool:
         for view in (*views, *doubts):
             relation, used = self._relate(held, view, path)
             if relation is Relation.CONTRADICTORY:
-                smaller, larger = ordered(held, view)
-                found = convict(smaller, larger, used, self.policy)
-                return self.convictions.keep(found, Outcome.SPLIT_VIEW, held)
+                return self._contradiction(held, view, used, now_s)
             if relation is Relation.CONSISTENT and (view is newest or view is anchor):
                 proven = True
         if not proven:
@@ -299,6 +281,31 @@ class Pool:
             return self._say(Outcome.CLEARED, held, "it is proven consistent now")
         same_size = held.tree_size in {view.tree_size for view in views}
         return self._say(Outcome.KNOWN if same_size else Outcome.STALE, held)
+
+    def _contradiction(
+        self, held: HeldCheckpoint, view: HeldCheckpoint, path: ConsistencyPath | None, now_s: float
+    ) -> Judgement:
+        """Convict whoever signed both; where that is no key of the log, raise the alarm as well.
+
+        A log whose keys changed may have signed each history with another one: that convicts neither key, and
+        is no reason to trust either view.
+        """
+        smaller, larger = ordered(held, view)
+        named: Judgement | None = None
+        with suppress(PolicyError):  # nobody signed both
+            found = convict(smaller, larger, path, self.policy)
+            if not found.convicted <= self.convictions.convicted:
+                named = self.convictions.keep(found, Outcome.SPLIT_VIEW, held)
+        if named is not None and self.convictions.is_refused(held.origin):
+            return named
+        followed = self._followed[held.origin]
+        if followed.find(held) is None:
+            followed.make_room()
+        judgement = self._doubt(held, now_s)
+        doubt = followed.find(held)
+        if doubt is not None and not doubt.alarmed:
+            judgement = self._alarm(held.origin, doubt)
+        return named or judgement
 
     def _relate(
         self, held: HeldCheckpoint, view: HeldCheckpoint, offered: ConsistencyPath | None
@@ -339,15 +346,16 @@ class Pool:
 
     def _doubt(self, held: HeldCheckpoint, now_s: float) -> Judgement:
         followed = self._followed[held.origin]
-        doubt = next((one for one in followed.doubts if one.held.checkpoint == held.checkpoint), None)
+        doubt = followed.find(held)
         if doubt is None:
-            if len(followed.doubts) >= MAX_DOUBTS:
-                # Those that were alarmed stay; of the others the oldest makes room.
-                silent = next((one for one in followed.doubts if not one.alarmed), None)
-                if silent is None:
-                    return self._say(Outcome.UNPROVEN, held, f"{MAX_DOUBTS} others are unproven already")
-                followed.doubts.remove(silent)
-            doubt = _Doubt(held=held, since_s=now_s)
+            if followed.is_full:
+                alarmed = any(one.alarmed for one in followed.doubts)
+                return self._say(
+                    Outcome.UNPROVEN if alarmed else Outcome.UNSETTLED,
+                    held,
+                    f"{MAX_DOUBTS} others are in doubt already",
+                )
+            doubt = Doubt(held=held, since_s=now_s)
             followed.doubts.append(doubt)
             if self._patience_s <= 0:
                 return self._alarm(held.origin, doubt)
@@ -355,10 +363,14 @@ class Pool:
             return self._say(Outcome.UNPROVEN, held, "nobody has proven it since")
         return self._say(Outcome.UNSETTLED, held, "a consistency path is wanted")
 
-    def _alarm(self, origin: str, doubt: _Doubt) -> Judgement:
+    def _alarm(self, origin: str, doubt: Doubt) -> Judgement:
         newest = self.newest(origin)
         doubt.alarmed = True
-        self._save(origin, newest=self._followed[origin].newest)
+        try:
+            self._save(origin, newest=self._followed[origin].newest)
+        except StorageError:
+            doubt.alarmed = False  # so that it is tried, and told, again
+            raise
         size = 0 if newest is None else newest.tree_size
         judgement = self._say(
             Outcome.UNPROVEN,
@@ -372,10 +384,7 @@ class Pool:
     def _drop_doubt(self, held: HeldCheckpoint) -> bool:
         """Forget a doubt that is settled; returns whether it had been alarmed."""
         followed = self._followed[held.origin]
-        settled = [doubt for doubt in followed.doubts if doubt.held.checkpoint == held.checkpoint]
-        for doubt in settled:
-            followed.doubts.remove(doubt)
-        if not any(doubt.alarmed for doubt in settled):
+        if not followed.settle(held):
             return False
         self._save(held.origin, newest=followed.newest)
         return True

@@ -191,10 +191,12 @@ class Gossiper:
         """Judge a message; `asked` are the paths that a log had to give with it, or the alarm is raised."""
 
         def judge() -> Received:
-            received = self.pool.receive(message, self._clock())
+            began_s = self._clock()
+            received = self.pool.receive(message, began_s)
             # In one go: another contact may bring again, in between, what these paths have just settled.
             denied = [] if received.is_offensive else [one for path in asked for one in self.pool.deny(path)]
-            return replace(received, judgements=(*received.judgements, *denied))
+            judgements = (*received.judgements, *denied)
+            return replace(received, judgements=judgements, spent_s=self._clock() - began_s)
 
         received = await self._run(judge)
         self._tell(who, received.judgements)
@@ -202,7 +204,9 @@ class Gossiper:
 
     def _tell(self, who: str, judgements: Sequence[Judgement]) -> None:
         for judgement in judgements:
-            if judgement.outcome not in _ROUTINE:
+            # An alarm names its checkpoints when it begins; each peer that holds them repeats it.
+            repeated = judgement.outcome is Outcome.UNPROVEN and not judgement.checkpoints
+            if judgement.outcome not in _ROUTINE and not repeated:
                 self._on_judgement(who, judgement)
 
 
