@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ from tlog.monitor.config import load_config
 from tlog.monitor.standing import read_standing
 from tlog.policy import build_policy, format_policy
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.tiles import decode_entry_bundle
 from tlog.validate import verify_entry
 
 ALLIANCE = Alliance()
@@ -258,6 +261,11 @@ def test_a_mirror_serves_the_log_when_it_is_gone(tmp_path: Path) -> None:
     with process:
         try:
             url = json.loads(child.read_line(process))["tiles"]
+            request = urllib.request.Request(f"{url}/tile/entries/000", headers={"Accept-Encoding": "gzip"})
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                # tlog-tiles: "Entry bundles SHOULD be compressed at the HTTP layer."
+                assert answer.headers["Content-Encoding"] == "gzip"
+                assert len(decode_entry_bundle(gzip.decompress(answer.read()))) == 256
             second = make_monitor(tmp_path / "second", "127.0.0.1:9", "--tiles", url)
             code, ended = run_once(second)
             assert (code, ended["position"], ended["problem"]) == (0, START + 300, None)

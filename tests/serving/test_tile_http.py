@@ -23,12 +23,14 @@ from _support.tiled_log import ORIGIN, SIGNER, checkpoint_note, path_of, sha256,
 
 from server import tile_http
 from server.metrics import Metrics
-from server.tile_http import TileServer, accepts_gzip
+from server.tile_http import TileServer
+from tlog import tile_application
 from tlog.errors import CorruptionError
 from tlog.integrate import TreeEdge, integrate
 from tlog.log_view import LogView
 from tlog.storage.base import CommitBatch
 from tlog.storage.memory import MemoryStore
+from tlog.tile_application import accepts_gzip
 
 
 class OpaqueLog:
@@ -379,7 +381,7 @@ def test_a_body_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_http, "RESPONSE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(tile_application, "RESPONSE_TIMEOUT_S", 0.5)
     log = OpaqueLog([bytes([number]) * 65_535 for number in range(256)])
     with serving(log) as served:
         connection = served.connect()
@@ -401,8 +403,8 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
 def test_readers_that_do_not_read_hold_no_more_together_than_was_agreed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tile_http, "RESPONSE_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(tile_http, "MAX_HELD_BYTES", 2 * 256 * 65_537)
+    monkeypatch.setattr(tile_application, "RESPONSE_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(tile_application, "MAX_HELD_BYTES", 2 * 256 * 65_537)
     log = OpaqueLog([bytes([number]) * 65_535 for number in range(256)])
     with serving(log) as served:
         stalled = [served.connect() for _ in range(2)]
