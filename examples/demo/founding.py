@@ -25,6 +25,7 @@ CONFIG = """\
 [log]
 store_path = "store"
 key_path = "log.key"
+cosigner_key_path = "cosigner.key"
 
 [grpc]
 port = 0
