@@ -185,10 +185,7 @@ class Log:
         StateUnknownError when that cannot be told: the log then refuses all further work until re-opened.
         """
         with self._writing:
-            if self._failed is not None:
-                raise StateUnknownError(
-                    f"an earlier commit failed and its state is unknown ({self._failed}): restart to recover"
-                )
+            self._require_known_state()
             state = self._state
             with self._store.reader() as reader:
 
@@ -254,6 +251,7 @@ class Log:
         assert self._publish_at_commit
         assert self._cosign is not None
         with self._writing:
+            self._require_known_state()
             note = self._sign(self._state.edge)
             self._store_publish(note)
         return SignedCheckpoint.read(note)
@@ -286,6 +284,12 @@ class Log:
         """
         with self.view() as view:
             return view.receipt(leaf_index, view.published())
+
+    def _require_known_state(self) -> None:
+        if self._failed is not None:
+            raise StateUnknownError(
+                f"an earlier commit failed and its state is unknown ({self._failed}): restart to recover"
+            )
 
     def _sign(self, edge: TreeEdge) -> bytes:
         checkpoint = Checkpoint(self.origin, edge.tree_size, edge.root_hash)
