@@ -31,6 +31,7 @@ from bench.targets import TARGETS
 
 QUESTIONS = (
     "append",
+    "batching",
     "latency",
     "proofs",
     "growth",

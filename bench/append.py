@@ -1,4 +1,4 @@
-"""What an appended event costs the server: by sizes of batch, payload and log, calls in flight, workers."""
+"""What an appended event costs the server, in batches and one by one, held against the floors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 from bench import targets
 from bench.echo_server import echoing
@@ -28,36 +29,33 @@ QUESTION = "What does an appended event cost the server, beside one signature ch
 BATCH = 256
 IN_FLIGHT = 4
 SINGLES_IN_FLIGHT = 64
+LARGEST = 1_000_000
 
 
 def run(settings: Settings, progress: Progress) -> Result:
-    """Measure appends at every size of log, then what batch, payload and calls in flight change."""
+    """Measure appends to logs of up to a million entries; bench/growth.py goes on from there."""
     rows: list[Row] = []
     costs: dict[int, Cost] = {}
     with generators(1) as (generator,):
-        for tree_size in settings.tree_sizes:
+        for tree_size in (size for size in settings.tree_sizes if size <= LARGEST):
             at_size = _AtSize(settings, tree_size, generator, progress)
             rows += at_size.rows()
             costs[tree_size] = at_size.cost
-        swept, charts = _sweep(settings, generator, progress)
-    rows += swept
-    charts.append(
-        Chart(
-            name="append-by-size",
-            title="Server CPU per event, batches of 256",
-            x_label="entries in the log",
-            y_label="CPU microseconds per event",
-            lines={
-                "user + system": [(size, cost.total_us) for size, cost in costs.items()],
-                "user": [(size, cost.user_us) for size, cost in costs.items()],
-            },
-            log_x=True,
-        )
+    chart = Chart(
+        name="append-by-size",
+        title=f"Server CPU per event, batches of {BATCH}",
+        x_label="entries in the log",
+        y_label="CPU microseconds per event",
+        lines={
+            "user + system": [(size, cost.total_us) for size, cost in costs.items()],
+            "user": [(size, cost.user_us) for size, cost in costs.items()],
+        },
+        log_x=True,
     )
     return Result(
         question=QUESTION,
         rows=rows,
-        charts=charts,
+        charts=[chart],
         notes=[
             "CPU is user + system of all the server's processes, per acknowledged event; over gRPC, fsync, "
             "uniqueness, one business key and range proofs on.",
@@ -86,9 +84,13 @@ class _AtSize:
         with ExitStack() as stack:
             floor = stack.enter_context(storage_floor(settings, tree_size, self._progress))
             library = stack.enter_context(_library(settings, original))
-            server = stack.enter_context(_servers(settings, original, tree_size, events))
-            batch_window = self._window(server, events=events, batch=BATCH, in_flight=IN_FLIGHT)
-            single_window = self._window(server, events=singles, batch=1, in_flight=SINGLES_IN_FLIGHT)
+            servers = stack.enter_context(_Servers(settings, original, tree_size))
+            batch_window = self._window(
+                servers.for_new_round, events=events, batch=BATCH, in_flight=IN_FLIGHT
+            )
+            single_window = self._window(
+                servers.for_same_round, events=singles, batch=1, in_flight=SINGLES_IN_FLIGHT
+            )
             # One window of each kind beforehand warms up, and tells how long an answer is.
             batch_window()
             reply_bytes = single_window().outcomes[0].reply_bytes
@@ -140,8 +142,8 @@ class _AtSize:
         rates = [window.events / window.seconds for window in windows]
         return [
             *_cost_rows("server CPU", server, at),
-            _cost_row("V", v, {"tree_size": self._tree_size}),
-            *_cost_rows("S", s, {"tree_size": self._tree_size, "batch": BATCH}),
+            _cost_row("V", v, at),
+            *_cost_rows("S", s, at),
             ratio_row("server / (V + S)", server, [v, s], at, target),
             ratio_row("server / V", server, [v], at, target_small),
             *_cost_rows("library, verified beforehand", samples["library"], at),
@@ -167,8 +169,8 @@ class _AtSize:
         target = _target(self._tree_size, {1_000_000: targets.SINGLE})
         return [
             *_cost_rows("server CPU", samples["single"], at),
-            *_cost_rows("echo", samples["echo"], {"in_flight": SINGLES_IN_FLIGHT}),
-            *_cost_rows("S", samples["S1"], {"tree_size": self._tree_size, "batch": SINGLES_IN_FLIGHT}),
+            *_cost_rows("echo", samples["echo"], at),
+            *_cost_rows(f"S, batches of {SINGLES_IN_FLIGHT}", samples["S1"], at),
             ratio_row(
                 "server / (echo + V + S)",
                 samples["single"],
@@ -179,82 +181,36 @@ class _AtSize:
         ]
 
 
-def _sweep(settings: Settings, generator: Generator, progress: Progress) -> tuple[list[Row], list[Chart]]:
-    """Change one thing at a time, on the smallest log."""
-    tree_size = settings.tree_sizes[0]
-    original = prefilled_log(settings, tree_size, progress)
-    cases = [
-        *[(batch, 450, IN_FLIGHT) for batch in (1, 16, 64, 256, 1_000)],
-        *[(BATCH, entry_bytes, IN_FLIGHT) for entry_bytes in (1_000, 4_000)],
-        *[(BATCH, 450, in_flight) for in_flight in (1, 16)],
-    ]
-    if settings.profile == "tiny":
-        cases = cases[1:2]
-    measured: dict[tuple[int, int, int], Window] = {}
-    with (
-        _servers(settings, original, tree_size, settings.window_events) as server,
-        progress.running("one thing at a time", len(cases)) as advance,
-    ):
-        for batch, entry_bytes, in_flight in cases:
-            served = server()
-            events = max(settings.window_events // batch, 8) * batch
-            job = generator.job(
-                "append",
-                served.address,
-                events=min(events, 2_048) if batch == 1 else events,
-                batch=batch,
-                in_flight=in_flight,
-                entry_bytes=entry_bytes,
-            )
-            measured[batch, entry_bytes, in_flight] = run_window(served.pid, [(generator, job)])
-            advance(1)
-    rows = [
-        Row(
-            name="server CPU",
-            value=window.per_event.total_us,
-            unit="us/event",
-            at={"tree_size": tree_size, "batch": batch, "entry_bytes": entry_bytes, "in_flight": in_flight},
-            note=f"{window.events / window.seconds:,.0f} events/s",
-        )
-        for (batch, entry_bytes, in_flight), window in measured.items()
-    ]
-    by_batch = [
-        (float(batch), window.per_event.total_us)
-        for (batch, entry_bytes, in_flight), window in measured.items()
-        if (entry_bytes, in_flight) == (450, IN_FLIGHT)
-    ]
-    chart = Chart(
-        name="append-by-batch",
-        title=f"Server CPU per event at {tree_size:,} entries",
-        x_label="events a call",
-        y_label="CPU microseconds per event",
-        lines={"user + system": by_batch},
-        log_x=True,
-        log_y=True,
-    )
-    return rows, [chart]
+class _Servers:
+    """Gives servers whose log has about as many entries as it says.
 
-
-@contextmanager
-def _servers(
-    settings: Settings, original: Path, tree_size: int, events: int
-) -> Iterator[Callable[[], Served]]:
-    """Give a function that returns a server whose log has about `tree_size` entries.
-
-    A large log hardly changes in a run and is served once; a small one is served from a new copy every time.
+    A large log hardly changes in a run and is served once; of a small one there is a new copy every round.
     """
-    if tree_size >= 40 * events:
-        with working_copy(settings, original) as directory, serving(directory) as served:
-            yield lambda: served
-        return
-    with ExitStack() as stack:
 
-        def fresh() -> Served:
-            stack.close()
-            directory = stack.enter_context(working_copy(settings, original))
-            return stack.enter_context(serving(directory))
+    def __init__(self, settings: Settings, original: Path, tree_size: int) -> None:
+        self._settings = settings
+        self._original = original
+        self._hardly_changes = tree_size >= 40 * settings.window_events
+        self._stack = ExitStack()
+        self._served: Served | None = None
 
-        yield fresh
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def for_new_round(self) -> Served:
+        """Return the server that a round begins with."""
+        if self._served is None or not self._hardly_changes:
+            self._stack.close()
+            directory = self._stack.enter_context(working_copy(self._settings, self._original))
+            self._served = self._stack.enter_context(serving(directory))
+        return self._served
+
+    def for_same_round(self) -> Served:
+        """Return the server that is running, or the first one."""
+        return self._served or self.for_new_round()
 
 
 @contextmanager

@@ -21,13 +21,13 @@ import lmdb
 from nacl.signing import VerifyKey
 
 from bench.measure import Cost, cpu_of
-from bench.prefilled import BATCH, MAP_BYTES, made_once, working_copy
+from bench.prefilled import MAP_BYTES, batch_sizes, made_once, working_copy
 from bench.progress import Progress
 from bench.settings import Settings
 from bench.workload import ENTRY_BYTES, IndexRows, fillers, index_rows
 from tlog.envelope import decode_entry, pae
 
-_RECIPE = 1
+_RECIPE = 2
 _NUMBER = struct.Struct(">Q")
 _NOTHING = b""
 _TABLES = (b"entries", b"identities", b"business_keys")
@@ -113,10 +113,9 @@ def storage_floor(settings: Settings, size: int, progress: Progress) -> Iterator
     def fill(directory: Path) -> None:
         floor = StorageFloor(directory, 0)
         with progress.running(f"filling a bare LMDB with {size:,} entries", size) as advance:
-            for start in range(0, size, BATCH):
-                rows = index_rows(list(fillers(start, min(start + BATCH, size))))
-                floor.append(rows)
-                advance(len(rows))
+            for count in batch_sizes(size):
+                floor.append(index_rows(list(fillers(floor.size, floor.size + count))))
+                advance(count)
         floor.close()
 
     with working_copy(settings, made_once(settings, f"floor-{size}", recipe, fill)) as directory:

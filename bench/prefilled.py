@@ -1,8 +1,13 @@
 """Log directories that already hold 10^4 to 10^7 entries: made once, copied for use.
 
-Each is made by `Log.commit`, the code that a server commits with, in large batches of filler entries
-(bench/workload.py), and kept beside its recipe; it is made anew when the recipe changes. Measurements work on
-copies, so that no run starts where another one ended.
+Each is made by `Log.commit`, the code that a server commits with, from filler entries (bench/workload.py),
+and kept beside its recipe; it is made anew when the recipe changes. Measurements work on copies, so that no
+run starts where another one ended.
+
+Most entries come in large batches, and the last ones in batches of 256, as a server takes them. That is no
+detail: after a large batch the free pages of an LMDB lie side by side and are written in a few calls, until
+they are used up; after many small ones they lie scattered, and each is a write of its own. A log that grew is
+in the second state, in which storing an event costs three times as much at a million entries.
 """
 
 from __future__ import annotations
@@ -24,12 +29,13 @@ from bench.workload import ENTRY_BYTES, fillers, governance, log_signer
 from tlog.key_file import write_key_file
 from tlog.log import Log
 from tlog.storage.lmdb_store import FORMAT, LmdbStore
-from tlog.validate import VerifiedEntry, verify_entries
+from tlog.validate import verify_entries
 
-BATCH = 100_000
+LARGE_BATCH = 100_000
+SMALL_BATCH = 256
 MAP_BYTES = 2**36  # address space, for the largest log that is measured
 
-_RECIPE = 1  # counted up when what is written below changes
+_RECIPE = 2  # counted up when what is written below changes
 _DONE = "recipe.json"
 CONFIG = """\
 [log]
@@ -60,9 +66,10 @@ def prefilled_log(settings: Settings, tree_size: int, progress: Progress) -> Pat
             log.commit([first])
             with progress.running(f"filling a log with {tree_size:,} entries", tree_size) as advance:
                 advance(len(first))
-                for batch in _batches(fillers(0, tree_size - len(first))):
-                    log.commit([batch])
-                    advance(len(batch))
+                entries = fillers(0, tree_size - len(first))
+                for size in batch_sizes(tree_size - len(first)):
+                    log.commit([list(islice(entries, size))])
+                    advance(size)
 
     return made_once(settings, f"log-{tree_size}", recipe, fill)
 
@@ -97,6 +104,12 @@ def working_copy(settings: Settings, original: Path) -> Iterator[Path]:
         yield copy
 
 
-def _batches(entries: Iterator[VerifiedEntry]) -> Iterator[list[VerifiedEntry]]:
-    while batch := list(islice(entries, BATCH)):
-        yield batch
+def batch_sizes(entries: int) -> list[int]:
+    """Return the batches that so many entries are committed in: large ones, and in the end small ones."""
+    small = min(entries, max(2**16, entries // 40))
+    sizes = []
+    while entries:
+        size = min(entries, SMALL_BATCH) if entries <= small else min(entries - small, LARGE_BATCH)
+        sizes.append(size)
+        entries -= size
+    return sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
@@ -17,20 +18,22 @@ def show_answer(console: Console, answer: Answer) -> None:
     """Print one question's rows and notes."""
     table = Table(title=answer.result.question, title_justify="left", title_style="bold")
     table.add_column("what")
-    table.add_column("where")
     table.add_column("value", justify="right")
     table.add_column("unit")
     table.add_column("lowest to highest", justify="right")
     table.add_column("target")
-    for row in answer.result.rows:
-        table.add_row(
-            row.name,
-            ", ".join(f"{name} {_shown(value)}" for name, value in row.at.items()),
-            "-" if row.value is None else _number(row.value),
-            row.unit,
-            f"{_number(min(row.samples))} to {_number(max(row.samples))}" if len(row.samples) > 1 else "",
-            _judged(row),
-        )
+    for at, rows in groupby(answer.result.rows, key=lambda row: dict(row.at)):
+        if at:
+            table.add_section()
+            table.add_row(", ".join(f"{name} {_shown(value)}" for name, value in at.items()), style="italic")
+        for row in rows:
+            table.add_row(
+                f"  {row.name}" if at else row.name,
+                "-" if row.value is None else _number(row.value),
+                row.unit,
+                f"{_number(min(row.samples))} to {_number(max(row.samples))}" if len(row.samples) > 1 else "",
+                _judged(row),
+            )
     console.print(table)
     for note in answer.result.notes:
         console.print(f"  {note}", highlight=False)
