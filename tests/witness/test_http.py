@@ -22,6 +22,7 @@ from tlog.errors import ConfigError, StateUnknownError, StorageError
 from tlog.http_listener import HttpLimits, HttpListener
 from tlog.note import Verifier, open_note
 from tlog.storage.memory_witness_store import MemoryWitnessStore
+from tlog.witness import http as witness_http
 from tlog.witness.core import WitnessedLog, origin_hash
 from tlog.witness.http import witness_application
 from tlog.witness.request import MAX_REQUEST_BYTES, format_add_checkpoint
@@ -299,6 +300,24 @@ def test_a_host_that_cannot_be_read_does_not_keep_its_connection_for_ever(line: 
         assert (await served.add(LOG.request(0, 5))).status_code == 200
 
     run(scenario, max_connections=2)
+
+
+def test_strangers_do_not_fill_the_log_with_refusals(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(served: Served) -> None:
+        monkeypatch.setattr(witness_http, "MAX_TOLD_A_MINUTE", 3)
+        for _ in range(5):
+            assert (await served.add(b"old one\n\n")).status_code == 400
+        assert len(told()) == 3
+        monkeypatch.setattr(witness_http, "monotonic", lambda: monotonic() + 60)
+        assert (await served.add(b"old one\n\n")).status_code == 400
+        assert told()[3:] == ["2 more requests were refused", told()[0]]
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+    run(scenario)
 
 
 def test_connections_are_kept_alive() -> None:

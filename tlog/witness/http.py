@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
+from time import monotonic
 from typing import TypeVar
 
 from aiohttp import ClientError, web
@@ -24,6 +25,8 @@ _LOGGER = logging.getLogger(__name__)
 
 CHECKPOINT_CACHE_CONTROL = "max-age=5"
 """The specification lets the monitoring endpoint be up to an hour late; this one is seconds late."""
+MAX_TOLD_A_MINUTE = 100
+"""How many refusals are logged in a minute; the rest is counted."""
 
 
 def witness_application(
@@ -45,6 +48,24 @@ def witness_application(
     return application
 
 
+class _RefusalLog:
+    """Logs why requests were refused, but only so many a minute: any stranger can have a request refused."""
+
+    def __init__(self) -> None:
+        self._minute_began_s = monotonic()
+        self._refusals = 0
+
+    def tell(self, remote: str | None, refusal: Refusal) -> None:
+        if monotonic() - self._minute_began_s >= 60:
+            if self._refusals > MAX_TOLD_A_MINUTE:
+                _LOGGER.warning("%d more requests were refused", self._refusals - MAX_TOLD_A_MINUTE)
+            self._minute_began_s, self._refusals = monotonic(), 0
+        self._refusals += 1
+        if self._refusals <= MAX_TOLD_A_MINUTE:
+            level = logging.INFO if refusal.status == 409 else logging.WARNING
+            _LOGGER.log(level, "%d for %s: %s", refusal.status, remote, refusal.body.rstrip("\n"))
+
+
 class _Routes:
     def __init__(
         self,
@@ -58,18 +79,13 @@ class _Routes:
         self._executor = executor
         self._read_timeout_s = read_timeout_s
         self._on_fatal = on_fatal
+        self._refusals = _RefusalLog()
 
     async def add_checkpoint(self, request: web.Request) -> web.StreamResponse:
         body = await self._read(request)
         answer = await self._blocking(lambda: self._witness.add_checkpoint(body))
         if isinstance(answer, Refusal):
-            _LOGGER.log(
-                logging.INFO if answer.status == 409 else logging.WARNING,
-                "%d for %s: %s",
-                answer.status,
-                request.remote,
-                answer.body.rstrip("\n"),
-            )
+            self._refusals.tell(request.remote, answer)
             return _answer(answer.status, answer.body, answer.content_type)
         return _answer(200, answer.body)
 
