@@ -12,6 +12,7 @@
     │   ├── StaleCheckpointError      signed and cosigned, but too long ago for the reader's rule
     │   ├── ConsistencyUnprovenError  nobody could show that two checkpoints agree: trust neither
     │   ├── SplitViewError            two checkpoints of one log contradict each other
+    │   ├── RuleBrokenError           an entry is proven to be in a log that had to refuse it
     │   └── ConvictedError            evidence against this log is held: it is refused from then on
     ├── StorageError                the store could not do what was asked
     │   ├── NotFoundError             nothing is stored under that name
@@ -84,12 +85,24 @@ class ConsistencyUnprovenError(VerificationError):
 class SplitViewError(VerificationError):
     """Says that two validly signed checkpoints of one log contradict each other.
 
-    `checkpoints` holds the signed notes, byte for byte: keep them, evidence is made of them.
+    `checkpoints` holds the signed notes, byte for byte: keep them, evidence is made of them. `evidence` is
+    the text that convicts, where that takes more than the notes.
     """
 
-    def __init__(self, message: str, *, checkpoints: tuple[bytes, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, checkpoints: tuple[bytes, ...] = (), evidence: bytes | None = None
+    ) -> None:
         super().__init__(message)
         self.checkpoints = checkpoints
+        self.evidence = evidence
+
+
+class RuleBrokenError(VerificationError):
+    """Says that an entry is proven to be in a log that had to refuse it; `evidence` is the text of that."""
+
+    def __init__(self, message: str, *, evidence: bytes) -> None:
+        super().__init__(message)
+        self.evidence = evidence
 
 
 class ConvictedError(VerificationError):

@@ -10,7 +10,7 @@ from _support.alliance import Alliance
 from _support.lying_log import LyingLog
 
 from tlog.client import LogClient
-from tlog.errors import MalformedError, NotFoundError, ProofError, RemoteError
+from tlog.errors import MalformedError, NotFoundError, ProofError, RemoteError, RuleBrokenError
 from tlog.receipt import verify_receipt
 
 SOURCE = Alliance.source("exporter")
@@ -86,9 +86,10 @@ def test_a_lie_about_where_it_is_is_found(
     filled: LyingLog, client: LogClient, lie: Callable[[LyingLog], Callable[[Any, Any], None]]
 ) -> None:
     filled.lies["GetInclusionProofs"] = lie(filled)
-    with pytest.raises((ProofError, RemoteError)) as caught:
+    with pytest.raises((ProofError, RemoteError, RuleBrokenError)) as caught:
         client.find_entry(SOURCE, "event-3")
     assert (caught.type is RemoteError) == (lie is beyond_every_tree)
+    assert (caught.type is RuleBrokenError) == (lie is no_event)
 
 
 def test_another_entry_in_its_place_is_found(filled: LyingLog, client: LogClient) -> None:

@@ -22,6 +22,7 @@ from tlog.errors import (
     PolicyError,
     ProofError,
     RemoteError,
+    RuleBrokenError,
     SignatureError,
     SplitViewError,
     VerificationError,
@@ -529,10 +530,11 @@ def test_a_later_run_is_held_to_the_first_checkpoint(client: LogClient, filled: 
         next(reading)
 
 
-def test_entry_0_is_held_to_the_pinned_genesis(connect: Connect, filled: LyingLog) -> None:
-    right = connect(genesis_leaf_hash=leaf_hash(b"entry 0"))
-    assert next(right.entries()) == (0, b"entry 0")
-    wrong = connect(genesis_leaf_hash=leaf_hash(b"entry 1"), checkpoint_file=None)
+def test_entry_0_is_held_to_the_pinned_genesis(connect: Connect, log: LyingLog, alliance: Alliance) -> None:
+    log.add(*alliance.governance)
+    right = connect(genesis_leaf_hash=leaf_hash(alliance.governance[0]))
+    assert next(right.entries()) == (0, alliance.governance[0])
+    wrong = connect(genesis_leaf_hash=leaf_hash(alliance.governance[1]), checkpoint_file=None)
     for start in (0, 1):
         with pytest.raises(VerificationError, match="pinned"):
             next(wrong.entries(start))
@@ -555,10 +557,12 @@ def test_no_answer_of_a_log_with_another_genesis_is_taken(
 
 @pytest.mark.parametrize("method", [*ASK, "Append"])
 def test_the_pinned_genesis_is_asked_for_once_in_a_client(
-    connect: Connect, filled: LyingLog, state_file: Path, method: str
+    connect: Connect, filled: LyingLog, alliance: Alliance, method: str
 ) -> None:
+    if method == "GetEntries":  # whoever pins a genesis has the rules checked of what is read
+        filled.fork_to([*alliance.governance, *alliance.entries(4, 30)])
     filled.published_size = 20  # an append is proven in a tree that is not published yet
-    client = connect(genesis_leaf_hash=leaf_hash(b"entry 0"))
+    client = connect(genesis_leaf_hash=leaf_hash(filled.tree.entries[0]))
     for entry in (b"more", b"still more"):
         (ASK | {"Append": lambda client, entry=entry: client.append([entry])})[method](client)
     (asked,) = (request for request in filled.calls_of("GetInclusionProofs") if request.tree_size)
@@ -679,14 +683,18 @@ def test_an_entry_that_does_not_carry_the_key_is_refused(
 ) -> None:
     _with_invoices(log, alliance)
     log.add(b"no event at all")
-    for stray in (len(alliance.governance) + 1, log.size - 1, 0):
+    for stray, error in (
+        (len(alliance.governance) + 1, ProofError),
+        (0, ProofError),
+        (log.size - 1, RuleBrokenError),  # and then the log is refused
+    ):
 
         def add_stray(reply: Any, request: Any, stray: int = stray) -> None:
             del reply.found[:]
             reply.found.add(entry=log.tree.entries[stray], inclusion_proof=log.inclusion(stray, log.size))
 
         log.lies["Lookup"] = add_stray
-        with pytest.raises(ProofError, match="invoice:1"):
+        with pytest.raises(error):
             next(client.lookup("invoice:1"))
 
 

@@ -21,12 +21,20 @@ from tlog.errors import (
     ProofError,
     PushbackError,
     RemoteError,
+    RuleBrokenError,
     SplitViewError,
     StorageError,
     TlogError,
     VerificationError,
 )
-from tlog.evidence import Evidence, Verdict, make_from_checkpoints, stated_checkpoint, verify_evidence
+from tlog.evidence import (
+    Evidence,
+    Verdict,
+    make_from_checkpoints,
+    parse_evidence,
+    stated_checkpoint,
+    verify_evidence,
+)
 from tlog.evidence_store import EvidenceStore, convicted_error
 from tlog.merkle import consistency_path_from_inclusion_proof
 from tlog.policy import Policy
@@ -36,6 +44,7 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
+Contradiction = SplitViewError | ConsistencyUnprovenError | RuleBrokenError
 AskPath = Callable[[int, int], Sequence[bytes]]
 """Asks the log for the whole consistency path from one size to a larger one. Raises any TlogError."""
 
@@ -68,21 +77,23 @@ class EvidenceKeeper:
                 self._store.refuse_convicted(self._origin)
         try:
             yield
-        except (SplitViewError, ConsistencyUnprovenError) as error:
+        except (SplitViewError, ConsistencyUnprovenError, RuleBrokenError) as error:
             # A call inside a call passes here twice.
             if not any(note.startswith("evidence: ") for note in getattr(error, "__notes__", ())):
                 error.add_note(f"evidence: {self._accuse(error)}")
             raise
 
-    def _accuse(self, error: SplitViewError | ConsistencyUnprovenError) -> str:
+    def _accuse(self, error: Contradiction) -> str:
         """Make and keep evidence; returns what became of it, in words."""
         try:
-            evidence = make_from_checkpoints(error.checkpoints, self._path_for(error))
+            evidence = self._evidence_of(error)
             if evidence is None:
                 return "none yet, it takes the consistency path between the two: ask other members for it"
             verdict = verify_evidence(evidence, self._policy)
         except (VerificationError, MalformedError) as reason:
             return f"none, as it would convict nobody: {reason}"
+        if verdict.unproven:
+            return f"none yet, as it leaves a gap: {verdict.finding}"
         try:
             with self._lock:
                 return self._keep(evidence, verdict)
@@ -98,6 +109,13 @@ class EvidenceKeeper:
         except StorageError:
             self._unkept = verdict if verdict.convicts_log else self._unkept
             raise
+
+    def _evidence_of(self, error: Contradiction) -> Evidence | None:
+        if isinstance(error, RuleBrokenError):
+            return parse_evidence(error.evidence)
+        if isinstance(error, SplitViewError) and error.evidence is not None:
+            return parse_evidence(error.evidence)
+        return make_from_checkpoints(error.checkpoints, self._path_for(error))
 
     def _path_for(self, error: SplitViewError | ConsistencyUnprovenError) -> Sequence[bytes] | None:
         # A log that did not answer is not asked again: whoever waits has waited long enough.

@@ -9,6 +9,7 @@ then the trusted checkpoint is what it was. There is no switch that turns a gate
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -36,19 +37,20 @@ from tlog.client.proven_entries import (
 )
 from tlog.client.proven_registry import verify_genesis, verify_pinned_genesis, verify_registry
 from tlog.client.retry import RetryPolicy
-from tlog.client.streams import stream_checkpoints, stream_entries
+from tlog.client.scrutiny import FindLeaf, GivenReceipt, Scrutiny
+from tlog.client.streams import stream_checkpoints, stream_runs
 from tlog.client.trust_keeper import TrustKeeper
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
 from tlog.client.wire import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_ENTRIES,
+    check_batch,
+    check_count,
     decode_hashes,
     decode_size,
     encode_entry_key,
     encode_keys,
 )
 from tlog.encoding import MAX_SIZE, encode_utf8
-from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofError
+from tlog.errors import ConsistencyUnprovenError, NotFoundError, OutOfRangeError, ProofError, RemoteError
 from tlog.freshness import VerifiesFreshness
 from tlog.membership import Registry
 from tlog.merkle import verify_consistency
@@ -70,7 +72,8 @@ class LogClient:
     the one that `tlog init` printed, 32 bytes: the log must prove it to be its leaf 0 before the first of its
     checkpoints is believed, which costs one call more.
     Evidence that the log contradicts itself is kept in `evidence_directory`, by default `evidence` beside the
-    checkpoint file; while it is there, every call raises ConvictedError.
+    checkpoint file; while it is there, every call raises ConvictedError. What the log proves is held against
+    what it has proven to this client before, and against the `receipts` that are kept (`ReceiptFolder.find`).
     `freshness` makes every call that is answered under a published checkpoint (all but an append that does
     not wait for the witnesses) raise StaleCheckpointError when the quorum has cosigned that one too long ago;
     what was proven is trusted all the same.
@@ -94,6 +97,7 @@ class LogClient:
         origin: str | None = None,
         genesis_leaf_hash: bytes | None = None,
         freshness: VerifiesFreshness | None = None,
+        receipts: FindLeaf = lambda leaf_index: None,
         timeout_s: float = 10.0,
         watch_s: float = 60.0,
         retry: RetryPolicy | None = None,
@@ -116,6 +120,7 @@ class LogClient:
         )
         directory = evidence_directory or evidence_beside(checkpoint_file)
         ask_path = partial(ask_consistency_path, self._connection)
+        self._scrutiny = Scrutiny(start.policy, start.origin, receipts)
         self._evidence = EvidenceKeeper(start.origin, start.policy, directory, ask_path)
 
     def __enter__(self) -> Self:
@@ -148,7 +153,7 @@ class LogClient:
         out of time (RemoteError), the entries may be in the log all the same. Sending the same entries again
         is always safe. Raises BatchRefusedError, which names every bad position; then nothing was appended.
         """
-        _check_batch(entries)
+        check_batch(entries)
         anchor = self._keeper.state
         reply = self._connection.call(
             self._connection.append,
@@ -162,8 +167,15 @@ class LogClient:
         open_note = anchor.open_published if cosigned else anchor.open_committed
         checkpoint = open_note(reply.checkpoint)
         # First, as a log that was rolled back contradicts itself in more ways, and this one names it.
-        anchor.accept(checkpoint, reply.consistency_proof)
+        try:
+            anchor.accept(checkpoint, reply.consistency_proof)
+        except ConsistencyUnprovenError:
+            # What it proves here may convict it without any path.
+            with suppress(ProofError, RemoteError):
+                self._scrutiny.look_at(entries, verify_append_reply(entries, reply, checkpoint, 0))
+            raise
         appended = verify_append_reply(entries, reply, checkpoint, anchor.tree_size)
+        self._scrutiny.look_at(entries, appended)
         accept = self._keeper.accept_published if cosigned else self._keeper.accept
         accept(anchor, checkpoint, reply.consistency_proof)
         return appended
@@ -225,13 +237,14 @@ class LogClient:
                 self.checkpoint()  # a log that was rolled back cannot prove this one
                 raise
             checkpoint = anchor.open_published(reply.checkpoint)
-            _check_count(len(part), len(reply.results))
+            check_count(len(part), len(reply.results))
             results = [
                 prove_entry(entry, result.proof, checkpoint, asked=index)
                 if result.HasField("proof")
                 else None
                 for entry, index, result in zip(part, indices, reply.results, strict=True)
             ]
+            self._scrutiny.look_at(part, results)
             self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
             proven += results
         return proven
@@ -257,7 +270,7 @@ class LogClient:
         )
         reply = self._connection.call(self._connection.get_inclusion_proofs, request)
         checkpoint = anchor.open_published(reply.checkpoint)
-        _check_count(1, len(reply.results))
+        check_count(1, len(reply.results))
         found = None
         if reply.results[0].HasField("proof"):
             message = reply.results[0].proof
@@ -268,6 +281,7 @@ class LogClient:
                 )
             ((_, entry),) = self.entries(index, index + 1)
             found = prove_entry(entry, message, checkpoint)
+            self._scrutiny.entry_reader()(found)
             verify_name(found, source, event_id)
         self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
         if found is None:
@@ -302,9 +316,11 @@ class LogClient:
             reply = self._connection.call(
                 self._connection.get_receipts, log_pb2.GetReceiptsRequest(keys=keys)
             )
-            _check_count(len(part), len(reply.results))
+            check_count(len(part), len(reply.results))
             texts = [result.receipt or None for result in reply.results]
-            for checkpoint in verify_receipts(part, indices, texts, self._keeper.state):
+            checkpoints = verify_receipts(part, indices, texts, self._keeper.state)
+            self._scrutiny.look_at(part, map(GivenReceipt.parse, texts))
+            for checkpoint in checkpoints:
                 self._keeper.accept_unaccompanied(checkpoint)
             receipts += texts
         return receipts
@@ -319,6 +335,7 @@ class LogClient:
         encode_utf8(business_key, "the business key")
         return self._lookup(business_key, start)
 
+    @guarded
     def registry(self) -> Registry:
         """Fold the log's governance entries into its members and rules.
 
@@ -333,16 +350,18 @@ class LogClient:
         if start == end:
             return
         try:
-            for leaf_index, entry in stream_entries(self._connection, self._keeper, start, end):
-                if leaf_index == 0:
-                    verify_genesis(entry, self._genesis_leaf_hash)
-                yield leaf_index, entry
+            look_at = self._scrutiny.run_reader(rules=self._genesis_leaf_hash is not None)
+            for run in stream_runs(self._connection, self._keeper, start, end, look_at=look_at):
+                if run.start == 0:
+                    verify_genesis(run.entries[0], self._genesis_leaf_hash)
+                yield from enumerate(run.entries, run.start)
         except OutOfRangeError:
             self.checkpoint()  # a log that was rolled back cannot prove this one
             raise
 
     @guarded_iterator
     def _lookup(self, business_key: str, start: int) -> Iterator[ProvenEntry]:
+        look_at = self._scrutiny.entry_reader()
         while True:
             anchor = self._keeper.state
             reply = self._connection.call(
@@ -355,7 +374,9 @@ class LogClient:
                 ),
             )
             checkpoint = anchor.open_published(reply.checkpoint)
-            found, start = verify_found(reply, checkpoint, business_key, start, limit=LOOKUP_PAGE_ENTRIES)
+            found, start = verify_found(
+                reply, checkpoint, business_key, start, limit=LOOKUP_PAGE_ENTRIES, look_at=look_at
+            )
             self._keeper.accept_published(anchor, checkpoint, reply.consistency_proof)
             yield from found
             if not start:
@@ -374,19 +395,5 @@ class LogClient:
             self._connection.get_inclusion_proofs,
             log_pb2.GetInclusionProofsRequest(keys=[encode_entry_key(0)], tree_size=checkpoint.tree_size),
         )
-        _check_count(1, len(reply.results))
+        check_count(1, len(reply.results))
         verify_pinned_genesis(reply.results[0], self._genesis_leaf_hash, checkpoint)
-
-
-def _check_batch(entries: Sequence[bytes]) -> None:
-    size = sum(map(len, entries))
-    if not 1 <= len(entries) <= MAX_BATCH_ENTRIES or size > MAX_BATCH_BYTES:
-        raise MalformedError(
-            f"{len(entries)} entries of {size} bytes are to be appended: one call takes 1 to "
-            f"{MAX_BATCH_ENTRIES}, and {MAX_BATCH_BYTES} bytes; a Batcher cuts a stream into such calls"
-        )
-
-
-def _check_count(asked: int, answered: int) -> None:
-    if asked != answered:
-        raise ProofError(f"{asked} entries were asked for, and the log answered for {answered}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
@@ -17,7 +17,7 @@ from tlog.envelope import decode_entry
 from tlog.errors import MalformedError, ProofError, RemoteError
 from tlog.event import parse_event
 from tlog.governance import is_governance
-from tlog.merkle import leaf_hash, verify_inclusion, verify_range
+from tlog.merkle import inclusion_proofs_from_range, leaf_hash, verify_inclusion, verify_range
 from tlog.receipt import Receipt, format_receipt, parse_receipt
 from tlog.v1 import log_pb2
 from tlog.validate import GOVERNANCE_KEY
@@ -40,6 +40,30 @@ class ProvenEntry:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenRun:
+    """Holds entries [start, start + len(entries)), with the range proof that was verified for all of them."""
+
+    start: int
+    entries: Sequence[bytes]
+    leaf_hashes: Sequence[bytes]
+    left: tuple[bytes, ...]
+    right: tuple[bytes, ...]
+    checkpoint: VerifiedCheckpoint
+
+    def prove(self, position: int) -> ProvenEntry:
+        """Prove one of them by itself. Requires 0 <= position < len(entries)."""
+        proofs = inclusion_proofs_from_range(
+            self.leaf_hashes, self.start, self.checkpoint.tree_size, self.left, self.right
+        )
+        return ProvenEntry(
+            leaf_index=self.start + position,
+            entry=self.entries[position],
+            proof=tuple(proofs[position]),
+            checkpoint=self.checkpoint,
+        )
+
+
 def prove_entry(
     entry: bytes, message: log_pb2.InclusionProof, checkpoint: VerifiedCheckpoint, *, asked: int | None = None
 ) -> ProvenEntry:
@@ -58,7 +82,7 @@ def prove_entry(
 
 def verify_run(
     message: log_pb2.GetEntriesResponse, checkpoint: VerifiedCheckpoint, start: int, end: int
-) -> Sequence[bytes]:
+) -> ProvenRun:
     """Verify a run of entries to begin at `start`, to stay below `end`, and to be in the checkpoint's tree.
 
     Raises ProofError, or RemoteError for numbers beyond every tree, more entries than one message has, and
@@ -80,15 +104,16 @@ def verify_run(
         )
     for entry in message.entries:
         check_entry_size(entry)
-    verify_range(
-        [leaf_hash(entry) for entry in message.entries],
-        proof.start,
-        checkpoint.tree_size,
-        proof.left,
-        proof.right,
-        checkpoint.root_hash,
+    hashes = [leaf_hash(entry) for entry in message.entries]
+    verify_range(hashes, proof.start, checkpoint.tree_size, proof.left, proof.right, checkpoint.root_hash)
+    return ProvenRun(
+        start=start,
+        entries=message.entries,
+        leaf_hashes=hashes,
+        left=tuple(proof.left),
+        right=tuple(proof.right),
+        checkpoint=checkpoint,
     )
-    return message.entries
 
 
 def verify_found(
@@ -98,8 +123,11 @@ def verify_found(
     start: int,
     *,
     limit: int,
+    look_at: Callable[[ProvenEntry], None] = lambda entry: None,
 ) -> tuple[list[ProvenEntry], int]:
     """Verify one page of a lookup; returns what was found, and where the next page begins (0: nowhere).
+
+    `look_at` is shown each entry as soon as it is proven, before anything is asked of it.
 
     Each entry must be in the tree, at an ascending index from `start` on, and carry the key. Raises
     ProofError, and RemoteError for a page that does not lead on, or of more than the `limit` entries asked
@@ -112,6 +140,7 @@ def verify_found(
     for message in reply.found:
         check_entry_size(message.entry)
         entry = prove_entry(message.entry, message.inclusion_proof, checkpoint)
+        look_at(entry)
         if entry.leaf_index < next_index:
             raise ProofError(
                 f"the log found entry {entry.leaf_index} where only entries from {next_index} on may follow"

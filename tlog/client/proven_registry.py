@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tlog.client.proven_entries import ProvenEntry
+from tlog.client.scrutiny import logged
 from tlog.client.trusted_log import VerifiedCheckpoint
 from tlog.client.wire import decode_inclusion_proof
-from tlog.errors import NotFoundError, ProofError, RefusedError, VerificationError
+from tlog.errors import (
+    MalformedError,
+    NotFoundError,
+    ProofError,
+    RefusalReason,
+    RefusedError,
+    RuleBrokenError,
+    VerificationError,
+)
+from tlog.evidence import LoggedEntry, format_evidence, make_rule
 from tlog.membership import Registry
 from tlog.merkle import leaf_hash, verify_inclusion
 from tlog.v1 import log_pb2
@@ -46,12 +56,13 @@ def verify_registry(origin: str, pinned: bytes | None, entries: Iterable[ProvenE
     """Fold a log's governance entries, from entry 0 on, under the log's own rules.
 
     A gap in their chain is an error, as `seq` and `prev` show it. Raises NotFoundError when there is none,
-    and VerificationError for another genesis or an entry that the rules refuse.
+    and VerificationError for another genesis or an entry that the rules refuse: RuleBrokenError where the
+    entries shown may be enough to convict the log of it.
     """
     registry = Registry.EMPTY
-    seen = 0
+    before: list[LoggedEntry] = []
     for found in entries:
-        if not seen:
+        if not before:
             if found.leaf_index != 0:
                 raise VerificationError(
                     f"the first governance entry shown is entry {found.leaf_index}; genesis is entry 0"
@@ -61,11 +72,23 @@ def verify_registry(origin: str, pinned: bytes | None, entries: Iterable[ProvenE
             verified = verify_entry(found.entry, origin)
             registry = registry.apply(verified.event, verified.public_keys, verified.leaf_hash)
         except RefusedError as error:
-            raise VerificationError(
+            message = (
                 f"entry {found.leaf_index} is in the log of {origin} against the rules, or one before it is "
                 f"held back: {error}"
-            ) from error
-        seen += 1
-    if not seen:
+            )
+            evidence = _evidence(error.reason, found, before)
+            if evidence is None:
+                raise VerificationError(message) from error
+            raise RuleBrokenError(message, evidence=evidence) from error
+        before.append(logged(found))
+    if not before:
         raise NotFoundError(f"{origin} shows no governance entry, not even its genesis: is the log empty?")
     return registry
+
+
+def _evidence(reason: RefusalReason, found: ProvenEntry, before: Sequence[LoggedEntry]) -> bytes | None:
+    """Make the text that may show the rule to be broken; None where it has no form, or is too long."""
+    try:
+        return format_evidence(make_rule(reason, logged(found), governance=before))
+    except MalformedError:
+        return None

@@ -6,26 +6,33 @@ follows hangs on that one. A stream that breaks is opened again where its reader
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from tlog.client.connection import Connection
-from tlog.client.proven_entries import verify_run
+from tlog.client.proven_entries import ProvenRun, verify_run
 from tlog.client.resumable_stream import ResumableStream
 from tlog.client.trust_keeper import TrustKeeper
 from tlog.client.trusted_log import VerifiedCheckpoint
-from tlog.errors import OutOfRangeError, RemoteError
+from tlog.errors import ConsistencyUnprovenError, OutOfRangeError, ProofError, RemoteError
 from tlog.freshness import cosignature_times_s
 from tlog.v1 import log_pb2
 
 
-def stream_entries(
-    connection: Connection, keeper: TrustKeeper, start: int, end: int | None
-) -> Iterator[tuple[int, bytes]]:
-    """Yield (leaf_index, entry) for [start, end); None: up to the size of the stream's first checkpoint.
+def stream_runs(
+    connection: Connection,
+    keeper: TrustKeeper,
+    start: int,
+    end: int | None,
+    *,
+    look_at: Callable[[ProvenRun], None],
+) -> Iterator[ProvenRun]:
+    """Yield runs of entries for [start, end); None: up to the size of the stream's first checkpoint.
 
+    `look_at` is shown each run as soon as it is proven, also one whose checkpoint is not to be trusted.
     Requires 0 <= start, and start < end where `end` is given. Raises OutOfRangeError, VerificationError,
-    RemoteError and StorageError.
+    RemoteError, StorageError, and what `look_at` raises.
     """
     position, anchor = start, keeper.state
 
@@ -50,7 +57,13 @@ def stream_entries(
             message, is_first = read
             if is_first:
                 checkpoint = anchor.open_published(message.checkpoint)
-                keeper.accept_published(anchor, checkpoint, message.consistency_proof)
+                try:
+                    keeper.accept_published(anchor, checkpoint, message.consistency_proof)
+                except ConsistencyUnprovenError:
+                    # What it proves here may convict it without any path.
+                    with suppress(ProofError, RemoteError):
+                        look_at(verify_run(message, checkpoint, position, end or checkpoint.tree_size))
+                    raise
                 end = checkpoint.tree_size if end is None else end
                 if not position <= end <= checkpoint.tree_size:
                     raise OutOfRangeError(
@@ -60,9 +73,10 @@ def stream_entries(
                     return
             assert checkpoint is not None
             assert end is not None
-            for entry in verify_run(message, checkpoint, position, end):
-                yield position, entry
-                position += 1
+            run = verify_run(message, checkpoint, position, end)
+            look_at(run)
+            position += len(run.entries)
+            yield run
     finally:
         stream.close()
 

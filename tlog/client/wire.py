@@ -86,6 +86,22 @@ def check_entry_size(entry: bytes) -> None:
         )
 
 
+def check_batch(entries: Sequence[bytes]) -> None:
+    """Check that one append takes these entries: 1 to 1,000, of at most 4 MiB. Raises MalformedError."""
+    size = sum(map(len, entries))
+    if not 1 <= len(entries) <= MAX_BATCH_ENTRIES or size > MAX_BATCH_BYTES:
+        raise MalformedError(
+            f"{len(entries)} entries of {size} bytes are to be appended: one call takes 1 to "
+            f"{MAX_BATCH_ENTRIES}, and {MAX_BATCH_BYTES} bytes; a Batcher cuts a stream into such calls"
+        )
+
+
+def check_count(asked: int, answered: int) -> None:
+    """Check that a reply answers for as many entries as were asked for. Raises ProofError."""
+    if asked != answered:
+        raise ProofError(f"{asked} entries were asked for, and the log answered for {answered}")
+
+
 def decode_range_proof(message: log_pb2.RangeProof) -> RangeProof:
     """Decode a range proof. Raises ProofError for an empty or reversed range, RemoteError for a huge one."""
     start, end = decode_size(message.start, "range start"), decode_size(message.end, "range end")
