@@ -293,6 +293,12 @@ def _check_time(time: str) -> None:
             )
 
 
+def check_business_key(text: str) -> None:
+    """Check that a text is one business key as `refs` has it. Raises MalformedError."""
+    if len(_parse_refs(text)) != 1:
+        raise MalformedError(f"{shown(text)} is more than one business key: give each by itself")
+
+
 def _parse_refs(refs: JsonValue) -> tuple[str, ...]:
     if not isinstance(refs, str) or not refs:
         raise MalformedError(

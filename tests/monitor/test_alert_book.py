@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,54 @@ def test_more_alerts_of_a_kind_than_can_be_read_become_one(
     assert kinds == ["rule_broken"] * 3 + ["too_many", None, None]
     book.raise_alert(Alert(kind=AlertKind.LAG, subject="x", message="y"), 1.0)
     assert book.counts["lag"] == 1
+    book.close()
+
+
+def test_a_kind_that_was_raised_too_often_is_heard_of_again_the_next_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_book, "MAX_ALERTS_OF_A_KIND", 3)
+    day_s = 86_400.0
+    for day in range(3):
+        for half in range(2):  # a restart in the middle of the day
+            book = AlertBook(tmp_path)
+            raised = [book.raise_alert(alert(f"{day} {half} {number}"), day * day_s) for number in range(2)]
+            kinds = [None if one is None else one["kind"] for one in raised]
+            assert kinds == (["rule_broken"] * 2 if half == 0 else ["rule_broken", "too_many"])
+            book.close()
+
+
+def test_a_journal_of_many_alerts_is_opened_in_little_time(tmp_path: Path) -> None:
+    lines = []
+    for number in range(20_000):
+        record = {"id": f"{number:032x}", "kind": "lag", "time_s": 1.0}
+        lines.append(json.dumps({"alert": record, "sinks": ["a"]}))
+    lines += [json.dumps({"delivered": f"{number:032x}", "sink": "a"}) for number in range(19_999)]
+    (tmp_path / JOURNAL_NAME).write_text("".join(f"{line}\n" for line in lines))
+    started = time.monotonic()
+    book = AlertBook(tmp_path, sinks=["a"])
+    assert len(book.waiting()) == 1
+    assert time.monotonic() - started < 20.0
+    book.close()
+
+
+def test_a_message_that_quotes_an_entry_cannot_turn_a_terminal_around(tmp_path: Path) -> None:
+    book = AlertBook(tmp_path)
+    hostile = Alert(kind=AlertKind.LAG, subject="x", message="id \u202egnp.exe\u2028\x1b[2J \u00fc")
+    record = book.raise_alert(hostile, 1.0)
+    assert record is not None
+    assert record["message"] == "id \\u202egnp.exe\\u2028\\x1b[2J \u00fc"
+    book.close()
+
+
+def test_evidence_that_somebody_took_away_stops_no_monitor(tmp_path: Path) -> None:
+    book = AlertBook(tmp_path)
+    for number in range(2):
+        book.raise_alert(
+            Alert(kind=AlertKind.RULE_BROKEN, subject=str(number), message="m", evidence=b"e%d" % number), 1.0
+        )
+    next((tmp_path / "evidence").iterdir()).unlink()
+    assert len(list(book.evidence_of(AlertKind.RULE_BROKEN))) == 1
     book.close()
 
 

@@ -174,3 +174,36 @@ def test_health_comes_back_from_its_file_and_a_damaged_one_is_begun_anew(rig: Ri
     assert asdict(file.load(10.0)) == asdict(Health(started_s=10.0, seen_size=4))
     (rig.directory / HEALTH_NAME).write_bytes(b"\xff")
     assert file.load(10.0) == Health(started_s=10.0)
+
+
+def test_a_clock_that_ran_ahead_and_was_set_back_hides_no_silence() -> None:
+    limits = Limits(silence_s=900, witness_s=900, source_s=900, lag_s=900)
+    health = Health(started_s=1e9)
+    health.saw_checkpoint(5, None, {"w": 2_000_000_000}, 1.5e9)
+    health.saw_position(3, 1.5e9)
+    health.saw_failure("gone")
+    assert list(health.changes(limits, ["w"], 3, 1e9)) == []
+    told = {alert.kind.value for alert in health.changes(limits, ["w"], 3, 1e9 + 901)}
+    assert told == {"silence", "witness_stopped", "source_failing", "lag"}
+
+
+def test_lag_and_silence_are_told_in_the_middle_of_a_catch_up_that_crawls(rig: Rig) -> None:
+    log = rig.log(rig.alliance.entries(0, 60))
+    log.run_entries = 1
+    honest_runs = log.runs
+    told: list[str] = []
+
+    def crawling(*arguments: object):  # type: ignore[no-untyped-def]
+        for run in honest_runs(*arguments):  # type: ignore[arg-type]
+            rig.now_s += 14.0
+            told[:] = rig.kinds()
+            yield run
+
+    log.runs = crawling  # type: ignore[method-assign]
+    rig.run(log, limits=LIMITS)
+    assert "lag" in told
+
+
+def test_a_health_file_with_a_condition_of_no_kind_is_read_without_it(rig: Rig) -> None:
+    (rig.directory / HEALTH_NAME).write_text('{"open": {"x": 1, "lag\\u0000y": 2}}')
+    assert HealthFile(rig.directory).load(10.0).open == {"lag\0y": 2}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,9 +16,11 @@ from pathlib import Path
 import pytest
 from _support.monitor_rig import Rig, show
 
+from tlog.errors import StorageError
 from tlog.monitor.alert_book import AlertBook, Record, read_journal
 from tlog.monitor.alert_desk import AlertDesk
 from tlog.monitor.alerts import Alert, AlertKind
+from tlog.monitor.courier import Courier
 from tlog.monitor.sinks import CommandSink, JsonLinesSink, LogSink, SinkError, WebhookSink
 
 RECORD: Record = {
@@ -83,7 +87,7 @@ def test_a_webhook_that_answers_otherwise_has_not_taken_it(receiver: Receiver, s
 
 def test_a_webhook_that_hangs_or_is_not_there_is_given_up(receiver: Receiver) -> None:
     receiver.delay_s = 0.5
-    with pytest.raises(SinkError, match="Timeout"):
+    with pytest.raises(SinkError, match="did not answer within"):
         WebhookSink(url=receiver.url, timeout_s=0.1).deliver(RECORD)
     with pytest.raises(SinkError):
         WebhookSink(url="http://127.0.0.1:9/", timeout_s=1).deliver(RECORD)
@@ -205,3 +209,71 @@ def test_a_monitor_goes_on_while_its_only_sink_hangs(rig: Rig) -> None:
     finally:
         released.set()
     assert rig.kinds() == ["rule_broken", "rule_broken"]
+
+
+def test_a_webhook_whose_answer_drips_is_given_up_in_its_time() -> None:
+    ended = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 204 No Content\r\nX: ")
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(SinkError, match="did not answer within"):
+            WebhookSink(url=f"http://127.0.0.1:{listening.getsockname()[1]}/", timeout_s=0.3).deliver(RECORD)
+        assert time.monotonic() - started < 5.0
+        ended.set()
+        thread.join()
+
+
+def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
+    script = f"sleep 30 & echo $! > {tmp_path}/pid; wait"
+    with pytest.raises(SinkError, match="was killed"):
+        CommandSink(command=["sh", "-c", script], timeout_s=1.0).deliver(RECORD)
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":  # ended, and nobody has asked for its exit code yet
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_half_a_line_that_a_full_disk_left_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "alerts"
+    path.write_bytes(b'{"id":"01"}\n{"id":"0')
+    JsonLinesSink(path=path).deliver(RECORD)
+    JsonLinesSink(path=path).deliver(RECORD)
+    lines = path.read_bytes().split(b"\n")
+    assert [json.loads(line) for line in (lines[0], lines[2], lines[3])] == [{"id": "01"}, RECORD, RECORD]
+
+
+def test_a_sink_goes_on_while_the_journal_cannot_be_written() -> None:
+    taken = threading.Event()
+
+    class Late:
+        name = "late"
+        calls = 0
+
+        def deliver(self, record: Record) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise SinkError("not yet")
+            taken.set()
+
+    def full(name: str, error: Exception) -> None:
+        raise StorageError("the disk is full")
+
+    courier = Courier(Late(), delivered=lambda *_: None, failed=full, first_delay_s=0.01)
+    courier.send(RECORD)
+    assert taken.wait(5.0)
+    courier.close()

@@ -10,6 +10,8 @@ from _support.monitor_rig import Rig
 
 from tlog.errors import ConfigError, StorageError
 from tlog.merkle import leaf_hash
+from tlog.monitor.assembly import make_watches
+from tlog.monitor.config import OwnSourceSection, WatchSection
 from tlog.monitor.leaf_hash_file import LeafHashFile
 from tlog.monitor.watches import BusinessKeyWatch, SourceWatch
 
@@ -91,3 +93,26 @@ def test_a_list_of_entries_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("not a hash\n")
     with pytest.raises(ConfigError):
         LeafHashFile(tmp_path / "list")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        WatchSection(business_keys=["invoice"]),
+        WatchSection(business_keys=["Invoice:7"]),
+        WatchSection(business_keys=["invoice:7 invoice:8"]),
+        WatchSection(business_keys=["invoice:a/b"]),
+        WatchSection(business_keys=["container:MSKU 123456-5"]),
+        WatchSection(business_keys=["container:MSKU1234567"]),
+        WatchSection(own_sources=[OwnSourceSection(source="https://bank.example/?q")]),
+    ],
+)
+def test_a_watch_that_no_event_can_match_is_refused(section: WatchSection) -> None:
+    with pytest.raises(ConfigError, match="no event can match"):
+        make_watches(section)
+
+
+def test_a_watched_source_may_end_in_a_slash(rig: Rig) -> None:
+    watches = make_watches(WatchSection(own_sources=[OwnSourceSection(source=f"{EXPORTER}/")]))
+    rig.run(rig.log([rig.alliance.entry(1)]), watches=watches)
+    assert "signed_as_me" in rig.kinds()

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlog.errors import CorruptionError, MalformedError, StorageError
-from tlog.monitor.alerts import Alert, AlertKind, Severity
+from tlog.monitor.alerts import Alert, AlertKind, Severity, printable
 from tlog.strict_json import JsonValue, parse_json
 
 JOURNAL_NAME = "alerts.jsonl"
 EVIDENCE_NAME = "evidence"
 
 MAX_ALERTS_OF_A_KIND = 1_000
-"""How many alerts of one kind are written down: a hostile log could raise one with every entry."""
+"""How many alerts of one kind are written down in a day: a hostile log could raise one with every entry."""
+_DAY_S = 86_400
 
 Record = Mapping[str, JsonValue]
 """An alert as JSON: what sinks get."""
@@ -53,7 +54,8 @@ class AlertBook:
         self._path = directory / JOURNAL_NAME
         self._known: set[str] = set()
         self._counts: Counter[str] = Counter()
-        self._waiting: list[Waiting] = []
+        self._of_today: Counter[tuple[str, int]] = Counter()
+        self._waiting: dict[tuple[str, str], Waiting] = {}
         self._ids_with_evidence: dict[str, list[str]] = {}
         self.critical = 0
         try:
@@ -75,19 +77,24 @@ class AlertBook:
         return alert.id in self._known
 
     def evidence_of(self, kind: AlertKind) -> Iterator[tuple[str, bytes]]:
-        """Yield (alert id, evidence) for every alert of a kind that has some. Raises StorageError."""
+        """Yield (alert id, evidence) for every alert of a kind that has some; not what somebody took away.
+
+        Raises StorageError.
+        """
         for alert_id in self._ids_with_evidence.get(kind, []):
             try:
                 yield alert_id, self._evidence_path(alert_id).read_bytes()
+            except FileNotFoundError:
+                continue
             except OSError as error:
                 raise StorageError(f"the evidence of alert {alert_id} cannot be read: {error}") from error
 
     def waiting(self) -> list[Waiting]:
         """Return what an earlier run could not deliver to sinks that are still there."""
-        return [one for one in self._waiting if one.sink in self._sinks]
+        return [one for one in self._waiting.values() if one.sink in self._sinks]
 
     def raise_alert(self, alert: Alert, now_s: float) -> Record | None:
-        """Write an alert down, durably; returns None when it is there already, or there are too many.
+        """Write an alert down, durably; returns None when it is there already, or there are too many today.
 
         Raises StorageError.
         """
@@ -95,15 +102,17 @@ class AlertBook:
             if alert.id in self._known:
                 return None
             self._counts[alert.kind] += 1
-            if self._counts[alert.kind] > MAX_ALERTS_OF_A_KIND:
-                if self._counts[alert.kind] > MAX_ALERTS_OF_A_KIND + 1:
-                    return None
+            today = int(now_s // _DAY_S)
+            self._count(alert.kind, today)
+            if self._of_today[alert.kind, today] > MAX_ALERTS_OF_A_KIND:
                 alert = Alert(
                     kind=AlertKind.TOO_MANY,
-                    subject=alert.kind,
-                    message=f"more than {MAX_ALERTS_OF_A_KIND} alerts of kind {alert.kind}",
+                    subject=f"{alert.kind} on day {today}",
+                    message=f"more than {MAX_ALERTS_OF_A_KIND} alerts of kind {alert.kind} on one day (UTC)",
                     severity=alert.rank,
                 )
+                if alert.id in self._known:
+                    return None
             return self._write(alert, now_s)
 
     def update_evidence(self, alert_id: str, evidence: bytes) -> None:
@@ -121,6 +130,11 @@ class AlertBook:
         with self._lock:
             self._file.close()
 
+    def _count(self, kind: str, day: int) -> None:
+        if any(counted != day for _, counted in self._of_today):
+            self._of_today.clear()
+        self._of_today[kind, day] += 1
+
     def _write(self, alert: Alert, now_s: float) -> Record:
         path = None if alert.evidence is None else self._write_evidence(alert.id, alert.evidence)
         record: dict[str, JsonValue] = {
@@ -130,7 +144,7 @@ class AlertBook:
             "resolved": alert.resolved,
             "time_s": now_s,
             "subject": alert.subject,
-            "message": alert.message,
+            "message": printable(alert.message),
             "action": alert.action,
             "facts": dict(alert.facts),
             "evidence": None if path is None else str(path),
@@ -179,10 +193,16 @@ class AlertBook:
             if record.get("evidence") is not None:
                 self._ids_with_evidence.setdefault(kind, []).append(alert_id)
             self.critical += record.get("severity") == Severity.CRITICAL.value
-            self._waiting += [Waiting(record=record, sink=sink) for sink in sinks if isinstance(sink, str)]
+            time_s = record.get("time_s")
+            if isinstance(time_s, int | float):
+                self._count(kind, int(time_s // _DAY_S))
+            for sink in sinks:
+                if isinstance(sink, str):
+                    self._waiting[alert_id, sink] = Waiting(record=record, sink=sink)
         else:
             done, sink = line.get("delivered"), line.get("sink")
-            self._waiting = [one for one in self._waiting if (one.record["id"], one.sink) != (done, sink)]
+            if isinstance(done, str) and isinstance(sink, str):
+                self._waiting.pop((done, sink), None)
 
 
 def read_journal(directory: Path) -> Iterator[Record]:

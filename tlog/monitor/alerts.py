@@ -134,8 +134,8 @@ RESPONSES: Mapping[AlertKind, Response] = MappingProxyType({
     ),
     AlertKind.TOO_MANY: Response(
         severity=Severity.CRITICAL,
-        action="So many alerts of one kind were raised that no more are written down; the count goes on. "
-        "Stop relying on this log.",
+        action="So many alerts of one kind were raised that no more of this day are written down; the count "
+        "goes on. Read those before: if they are critical, stop relying on this log.",
     ),
 })  # fmt: skip
 
@@ -173,3 +173,13 @@ class Alert:
     def action(self) -> str:
         """Return what to do."""
         return "It is over: nothing." if self.resolved else RESPONSES[self.kind].action
+
+
+def printable(text: str) -> str:
+    """Escape whatever a terminal, or a line of a log file, would not show as a character of a line.
+
+    A message quotes entries and answers of others, who may have put there what turns text around or hides it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

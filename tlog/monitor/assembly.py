@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tlog.client.trusted_log import TrustedLog
 from tlog.errors import ConfigError, MalformedError, StorageError
+from tlog.event import check_business_key, check_source
 from tlog.evidence_store import EvidenceStore
 from tlog.monitor.alert_book import AlertBook
 from tlog.monitor.alert_desk import AlertDesk
@@ -30,6 +31,7 @@ from tlog.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from tlog.tile_source.directory import DirectoryTileSource
 from tlog.tile_source.http import HttpTileSource
 from tlog.tile_source.trust import LogPolicy
+from tlog.trade.keys import SCHEMES, parse_business_key
 
 MAX_THREADS = 8
 CONVICTIONS_NAME = "convictions"
@@ -145,10 +147,15 @@ def make_source(config: Config, policy: Policy, origin: str) -> LogSource:
 
 
 def make_watches(section: WatchSection) -> Sequence[Watch]:
-    """Make the watches. Raises ConfigError and StorageError for a list of leaf hashes that is none."""
+    """Make the watches.
+
+    Raises ConfigError, also for what no event can ever match, and StorageError for a list of leaf hashes that
+    cannot be read.
+    """
+    _check_watches(section)
     watches: list[Watch] = [
         SourceWatch(
-            source=own.source,
+            source=own.source.removesuffix("/"),
             public_keys=frozenset(bytes.fromhex(key) for key in own.keys),
             is_ours=None if own.leaf_hashes_path is None else LeafHashFile(Path(own.leaf_hashes_path)),
         )
@@ -157,6 +164,19 @@ def make_watches(section: WatchSection) -> Sequence[Watch]:
     if section.business_keys:
         watches.append(BusinessKeyWatch(business_keys=frozenset(section.business_keys)))
     return watches
+
+
+def _check_watches(section: WatchSection) -> None:
+    try:
+        for business_key in section.business_keys:
+            check_business_key(business_key)
+            if business_key.partition(":")[0] in SCHEMES:
+                parse_business_key(business_key)
+        for own in section.own_sources:
+            # What lies below a source counts as well, so that its own last `/` would never be matched.
+            check_source(own.source.removesuffix("/"))
+    except MalformedError as error:
+        raise ConfigError(f"[watch] has what no event can match: {error}") from error
 
 
 def make_sinks(section: SinksSection, write: Callable[[str], None]) -> Sequence[Sink]:

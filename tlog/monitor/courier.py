@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 
 from tlog.errors import TlogError
@@ -102,4 +103,6 @@ class Courier:
             self.problem = str(error)
             self._idle.notify_all()
         if first:
-            self._failed(self.name, error)
+            # A journal that cannot be written is told by whoever watches the log; alerts still go out.
+            with suppress(TlogError):
+                self._failed(self.name, error)

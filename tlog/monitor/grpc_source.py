@@ -9,7 +9,7 @@ from tlog.client.connection import Connection
 from tlog.client.resumable_stream import ResumableStream
 from tlog.client.retry import RetryPolicy
 from tlog.client.trusted_log import VerifiedCheckpoint
-from tlog.client.wire import decode_hashes, decode_range_proof
+from tlog.client.wire import MAX_RUN_ENTRIES, decode_hashes, decode_range_proof
 from tlog.errors import ProofError, RemoteError
 from tlog.merkle import (
     consistency_path_from_inclusion_proof,
@@ -67,6 +67,11 @@ class GrpcSource:
                     note = message.checkpoint
                 if not message.HasField("range_proof"):
                     raise ProofError(f"{self.name} sent entries from {position} on without a proof")
+                if len(message.entries) > MAX_RUN_ENTRIES:
+                    raise RemoteError(
+                        f"{self.name} sent {len(message.entries)} entries in one message, where at most "
+                        f"{MAX_RUN_ENTRIES} are allowed: nothing of it was read"
+                    )
                 proof = decode_range_proof(message.range_proof)
                 if proof.start != position or proof.end > end or proof.end - position != len(message.entries):
                     raise ProofError(

@@ -67,10 +67,21 @@ class Health:
         """Take note of a source that could not be read."""
         self.source_problem = problem
 
+    def believe_no_future(self, now_s: float) -> None:
+        """Move what a clock that ran ahead has noted to now, so that nothing stays hidden until then."""
+        self.started_s = min(self.started_s, now_s)
+        self.fresh_s = min(self.fresh_s, now_s)
+        self.answered_s = min(self.answered_s, now_s)
+        if self.behind_since_s is not None:
+            self.behind_since_s = min(self.behind_since_s, now_s)
+        for times in (self.witnesses, self.open):
+            times.update({name: now_s for name, time_s in times.items() if time_s > now_s})
+
     def changes(
         self, limits: Limits, witness_names: Sequence[str], position: int, now_s: float
     ) -> Iterator[Alert]:
         """Yield an alert for each condition that has begun since the last call, and for each that is over."""
+        self.believe_no_future(now_s)
         conditions = dict(self._conditions(limits, witness_names, position, now_s))
         for name, alert in conditions.items():
             if name not in self.open:

@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from tlog.errors import MalformedError, StorageError
+from tlog.monitor.alerts import AlertKind
 from tlog.monitor.health import Health
 from tlog.strict_json import parse_json
 
@@ -38,10 +39,9 @@ class HealthFile:
                 value = stored.get(field.name)
                 if _has_form_of(getattr(health, field.name), value, field.name):
                     setattr(health, field.name, value)
-        # A clock that was set back must not make everything look fresh for as long as it was ahead.
-        health.started_s = min(health.started_s, now_s)
-        health.fresh_s = min(health.fresh_s, now_s)
-        health.answered_s = min(health.answered_s, now_s)
+        kinds = set(AlertKind)
+        health.open = {name: since for name, since in health.open.items() if name.split("\0")[0] in kinds}
+        health.believe_no_future(now_s)
         return health
 
     def save(self, health: Health) -> None:

@@ -41,7 +41,8 @@ from tlog.monitor.watches import Watch
 from tlog.note import Verifier, open_note
 
 POLL_DURING_CATCH_UP_S = 10.0
-"""How often the newest checkpoint is looked at while many entries are still to be checked."""
+"""How often, in seconds, the newest checkpoint is looked at, and conditions that begin by time, while many
+entries are still to be checked."""
 
 
 MOST_RULE_EVIDENCE = 100
@@ -111,6 +112,7 @@ class Monitor:
         self._replay = Replay(cursor, genesis_leaf_hash=settings.genesis_leaf_hash, threads=threads)
         self.health = health_file.load(clock())
         self._last_poll_s = 0.0
+        self._last_settled_s = clock()
         self._awaiting = [
             alert_id
             for alert_id, evidence in desk.book.evidence_of(AlertKind.RULE_BROKEN)
@@ -198,7 +200,7 @@ class Monitor:
                     checked = self._replay.check(run, under)
                     self._report(checked)
                     progress.advance(len(checked.judged))
-                    if self._replay.is_flush_due:
+                    if self._replay.is_flush_due or self._is_over(self._last_settled_s):
                         self._settle()
                     if stop.is_set():
                         return
@@ -208,8 +210,12 @@ class Monitor:
             self._cover(seen)
 
     def _poll_meanwhile(self) -> None:
-        if self._clock() - self._last_poll_s >= POLL_DURING_CATCH_UP_S:
+        if self._is_over(self._last_poll_s):
             self._poll()
+
+    def _is_over(self, last_s: float) -> bool:
+        """Return whether it is time again, by a clock that may also have been set back."""
+        return not 0 <= self._clock() - last_s < POLL_DURING_CATCH_UP_S
 
     def _cover(self, seen: VerifiedCheckpoint) -> None:
         """Keep a checkpoint whose whole tree was checked, and hold its key against the governance in it."""
@@ -324,7 +330,7 @@ class Monitor:
     def _settle(self) -> None:
         """Make durable what was checked, and tell which conditions have begun or are over."""
         self._cursor.flush()
-        now_s = self._clock()
+        now_s = self._last_settled_s = self._clock()
         self.health.saw_position(self._cursor.position, now_s)
         changes = self.health.changes(
             self._settings.limits, self._witness_names, self._cursor.position, now_s

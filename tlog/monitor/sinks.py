@@ -5,18 +5,19 @@ A sink either takes an alert or raises `SinkError`. Nobody waits for one but its
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import httpx
 
 from tlog.errors import TlogError
-from tlog.http_client import ANSWER_ERRORS
 from tlog.monitor.alert_book import Record
 
 
@@ -67,9 +68,11 @@ class JsonLinesSink:
     def deliver(self, record: Record) -> None:
         """Append the alert and sync the file. Raises SinkError."""
         try:
-            with self.path.open("ab") as file:
+            with self.path.open("a+b") as file:
+                # Half a line, which a full disk or a crash left, must not spoil this one.
+                end = b"" if _ends_a_line(file) else b"\n"
                 # One write of one line: a reader that follows the file sees whole lines.
-                file.write(_encode(record) + b"\n")
+                file.write(end + _encode(record) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -96,30 +99,33 @@ class CommandSink:
             "TLOG_ALERT_SEVERITY": str(record["severity"]),
         }
         try:
-            ended = subprocess.run(  # noqa: S603 - the operator's own configuration names the program
+            with subprocess.Popen(  # noqa: S603 - the operator's own configuration names the program
                 list(self.command),
-                input=_encode(record) + b"\n",
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=self.timeout_s,
-                check=False,
                 env=environment,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SinkError(
-                f"{self.command[0]} did not end within {self.timeout_s:g} s and was killed"
-            ) from error
+                start_new_session=True,
+            ) as process:
+                try:
+                    process.communicate(_encode(record) + b"\n", self.timeout_s)
+                except subprocess.TimeoutExpired as error:
+                    # All that it has started goes with it: each attempt would leave more behind.
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise SinkError(
+                        f"{self.command[0]} did not end within {self.timeout_s:g} s and was killed"
+                    ) from error
         except (OSError, ValueError) as error:
             raise SinkError(f"{self.command[0]} cannot be run: {error}") from error
-        if ended.returncode != 0:
-            raise SinkError(f"{self.command[0]} ended with exit code {ended.returncode}")
+        if process.returncode != 0:
+            raise SinkError(f"{self.command[0]} ended with exit code {process.returncode}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSink:
     """Posts each alert as JSON to a URL; any 2xx answer takes it. Redirects are not followed.
 
-    `timeout_s` bounds connecting, sending, and every wait for the answer's head.
+    `timeout_s` bounds all of it, from the first packet to the end of the answer's head.
     """
 
     url: str
@@ -128,22 +134,36 @@ class WebhookSink:
 
     def deliver(self, record: Record) -> None:
         """Post the alert; the body of the answer is never read. Raises SinkError."""
-        headers = {"Content-Type": "application/json", "User-Agent": "tlog"}
         try:
-            with httpx.stream(
-                "POST",
-                self.url,
-                content=_encode(record),
-                headers=headers,
-                timeout=self.timeout_s,
-                follow_redirects=False,
-                trust_env=False,
-            ) as response:
-                status = response.status_code
-        except ANSWER_ERRORS as error:
+            status = asyncio.run(self._post(_encode(record)))
+        except TimeoutError as error:
+            raise SinkError(f"{self.url} did not answer within {self.timeout_s:g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SinkError(f"{self.url} did not answer: {type(error).__name__}: {error}") from error
         if not 200 <= status < 300:
             raise SinkError(f"{self.url} answered with status {status}")
+
+    async def _post(self, body: bytes) -> int:
+        # httpx's own limits count from byte to byte: an answer that drips would hold up all later alerts.
+        async with (
+            asyncio.timeout(self.timeout_s),
+            httpx.AsyncClient(timeout=self.timeout_s, trust_env=False) as client,
+            client.stream(
+                "POST",
+                self.url,
+                content=body,
+                headers={"Content-Type": "application/json", "User-Agent": "tlog"},
+                follow_redirects=False,
+            ) as response,
+        ):
+            return response.status_code
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _encode(record: Record) -> bytes:
