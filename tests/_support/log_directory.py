@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from _support.alliance import Alliance
+from _support.alliance import Alliance, key
 from _support.real_server import RealServer, start_with_config
 
+from tlog.cosignature import CosignatureSigner
 from tlog.key_file import write_key_file
 from tlog.log import Log
 
@@ -24,12 +25,17 @@ port = 0
 [tiles]
 port = 0
 """
+COSIGNED_CONFIG = CONFIG.replace("[grpc]", 'cosigner_key_path = "cosigner.key"\n[grpc]')
+"""With the log's own cosigner, as `tlog init` makes it."""
 
 
-def make_log_directory(directory: Path, alliance: Alliance, *, config: str = CONFIG) -> Path:
+def make_log_directory(directory: Path, alliance: Alliance, *, config: str = COSIGNED_CONFIG) -> Path:
     """Make what a server needs, with the alliance's governance appended; returns the configuration file."""
     directory.mkdir(exist_ok=True)
     write_key_file(directory / "log.key", alliance.signer)
+    if not (directory / "cosigner.key").exists():
+        own = CosignatureSigner(name=alliance.origin, private_key=key("own cosigner"))
+        write_key_file(directory / "cosigner.key", own)
     with Log.create(directory / "store", alliance.signer) as log:
         log.append(alliance.governance)
     file = directory / "server.toml"

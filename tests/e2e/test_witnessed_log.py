@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from _support.alliance import Alliance, key
-from _support.log_directory import CONFIG, make_log_directory, serving
+from _support.log_directory import CONFIG, COSIGNED_CONFIG, make_log_directory, serving
 from _support.monitor_rig import Rig, show
 from _support.real_server import RealServer
 from _support.real_witness import RealWitness
@@ -92,7 +92,7 @@ def witnessed(tmp_path: Path) -> Iterator[Witnessed]:
         config = make_log_directory(
             tmp_path / "log",
             ALLIANCE,
-            config=CONFIG.replace("[grpc]", 'cosigner_key_path = "cosigner.key"\n[grpc]')
+            config=COSIGNED_CONFIG
             + '[witnesses]\npolicy_path = "witnesses.policy"\ntimeout_s = 2.0\nrefresh_s = 1.0\n',
         )
         server = stack.enter_context(serving(config))
