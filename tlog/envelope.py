@@ -184,6 +184,8 @@ def _decode_payload_start(entry: bytes) -> tuple[int, int]:
     """Decode tag and length of the payload; returns where the payload starts, and its length."""
     if entry[:1] != b"\x0a":
         raise MalformedError(f"the envelope does not begin with its payload (0x0a), but {_found(entry, 0)}")
+    if len(entry) > 2 and entry[1] > 0x7F >= entry[2] > 0:  # 128 to 16,383 bytes, as nearly every event has
+        return 3, entry[1] & 0x7F | entry[2] << 7
     length = 0
     for position, byte in enumerate(entry[1:4]):
         length |= (byte & 0x7F) << (7 * position)

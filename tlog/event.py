@@ -6,9 +6,9 @@ whoever builds events needs both.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Final, Protocol
 
 import msgspec
@@ -69,6 +69,9 @@ _DISALLOWED: Final = re.compile(
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
+# As numbers: CPython looks for a byte much faster than for bytes of length 1.
+_BACKSLASH: Final = ord("\\")
+_DELETE: Final = 0x7F
 _ATTRIBUTE_NAME: Final = re.compile(r"[a-z0-9]+")
 _MIN_ATTRIBUTE_INTEGER: Final = -(2**31)
 _MAX_ATTRIBUTE_INTEGER: Final = 2**31 - 1
@@ -156,7 +159,7 @@ def parse_event(payload: bytes) -> Event:
             "the event is not a JSON object: send one CloudEvent in JSON format, not a batch"
         )
     # Only an escape, a DEL or a byte above it can put a disallowed character into an attribute.
-    if not payload.isascii() or b"\\" in payload or b"\x7f" in payload:
+    if not payload.isascii() or _BACKSLASH in payload or _DELETE in payload:
         for name, value in members.items():
             if isinstance(value, str) and name != "data":
                 check_attribute_text(value, f"the event's {shown(name)}")
@@ -233,7 +236,7 @@ def identity(source: str, id: str) -> bytes:
 
     Raises MalformedError for a lone surrogate.
     """
-    return hashlib.sha256(encode_utf8(f"{source}\0{id}", "the source or id")).digest()
+    return sha256(encode_utf8(f"{source}\0{id}", "the source or id")).digest()
 
 
 def check_source(source: str) -> None:

@@ -48,9 +48,6 @@ def parse_json(data: bytes, what: str) -> JsonValue:
     # Before anything recurses. Brackets inside strings only make this count too high.
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(decode_utf8(data, what), what)
-    # Text with blanks is not compact: the short way would only be tried in vain.
-    if b'": ' in data:
-        return _parse_with_hooks(decode_utf8(data, what), what)
     try:
         value: JsonValue = _READER.decode(data)
         # MessagePack has no integers beyond 64 bits, so that writing it finds those that are too large.
