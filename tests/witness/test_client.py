@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
@@ -357,6 +360,28 @@ def test_an_answer_that_breaks_off_is_unreachable(answer: bytes) -> None:
 def test_a_witness_that_stalls_is_given_up_in_time(answer: bytes) -> None:
     with pytest.raises(RemoteError, match=r"within 0\.3 s|cannot be reached"):
         asked(answer, timeout_s=0.3, keep_open=True)
+
+
+def test_a_witness_that_stalls_in_the_tls_handshake_costs_no_socket() -> None:
+    async def main() -> list[int]:
+        counts = []
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            async with WitnessClient(url, VERIFIERS) as client:
+                for _ in range(3):
+                    with pytest.raises(RemoteError):
+                        await client.add_checkpoint(0, [], LOG.note(5), 0.2)
+                    await asyncio.sleep(0)
+                    counts.append(len(list(Path("/proc/self/fd").iterdir())))
+        return counts
+
+    gc.collect()
+    gc.disable()
+    try:
+        first, *_, last = asyncio.run(main())
+    finally:
+        gc.enable()
+    assert last == first
 
 
 def test_a_witness_that_drips_is_given_up_in_time() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import ssl
 import threading
 import zlib
 from collections.abc import Coroutine
@@ -22,7 +21,7 @@ import httpx
 
 from tlog.encoding import shown
 from tlog.errors import ConfigError, NotFoundError, RemoteError
-from tlog.http_client import ANSWER_ERRORS, NoCookies
+from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
 from tlog.note import MAX_NOTE_BYTES
 from tlog.tile_source.base import CHECKPOINT_PATH, check_tile_bytes, max_tile_bytes
 from tlog.tiles import Tile
@@ -69,13 +68,11 @@ class HttpTileSource:
         self._client = httpx.AsyncClient(
             # tlog-tiles: "Clients SHOULD include `gzip` and `identity` in their `Accept-Encoding` headers."
             headers={"Accept-Encoding": "gzip, identity", "User-Agent": "tlog"},
-            # Less for each half of connecting: httpx closes the socket of a TLS handshake that it times
-            # itself, and not of one that is cancelled from outside.
-            timeout=httpx.Timeout(timeout_s, connect=0.4 * timeout_s),
+            timeout=time_limits(timeout_s),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             follow_redirects=False,
             cookies=NoCookies(),
-            verify=_tls_context(self._prefix),
+            verify=tls_context(self._prefix),
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tiles-http", daemon=True)
@@ -176,16 +173,6 @@ def checked_prefix(url: str) -> str:
             f"{shown(url)} is no URL of a log: give http:// or https://, a host, and perhaps a path"
         )
     return url.rstrip("/")
-
-
-def _tls_context(prefix: str) -> ssl.SSLContext:
-    """Make the context that checks a server's certificate; where there is no TLS, one that trusts nobody.
-
-    To load the certificates of all authorities takes longer than most commands run.
-    """
-    if prefix.startswith("https:"):
-        return httpx.create_ssl_context()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _check_status(response: httpx.Response, url: str) -> None:

@@ -23,7 +23,7 @@ from tlog.errors import (
     WitnessConflictError,
     WitnessRefusedError,
 )
-from tlog.http_client import ANSWER_ERRORS, NoCookies
+from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
 from tlog.note import MAX_SIGNATURES, Signature, parse_note, parse_signature_line
 from tlog.witness.core import TREE_SIZE
 from tlog.witness.request import format_add_checkpoint
@@ -65,6 +65,7 @@ class WitnessClient:
             limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0),
             cookies=NoCookies(),
             trust_env=False,
+            verify=tls_context(url),
         )
 
     async def __aenter__(self) -> Self:
@@ -121,7 +122,7 @@ class WitnessClient:
                     content=body,
                     headers=headers,
                     follow_redirects=False,
-                    timeout=timeout_s,
+                    timeout=time_limits(timeout_s),
                 ) as response,
             ):
                 if response.is_redirect or "Content-Encoding" in response.headers:
