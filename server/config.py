@@ -6,35 +6,20 @@ are relative to the file's own directory, so that a log's directory can be moved
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-from tlog.errors import ConfigError
+from tlog.config_file import Address, FilePath, FilePathOrNone, Port, Section, decode_config, read_config
 
-Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=2**46)]
 Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 
-# A host name or IPv4 address, in labels that the resolver takes, or an IPv6 address with or without a zone.
-# Of anything else the resolver makes a UnicodeError; and gRPC takes a NUL for the end, loses the port that is
-# behind it, and listens on 443.
-_NAME = r"[0-9A-Za-z_-]{1,63}(?:\.[0-9A-Za-z_-]{1,63})*"
-_IPV6 = r"(?=[^.%]*:)[0-9A-Fa-f:]{2,39}(?:\.[0-9]{1,3}){0,3}(?:%[A-Za-z1-9][0-9A-Za-z_-]{0,14})?"
-Address = Annotated[str, Meta(max_length=253, pattern=rf"\A(?:{_NAME}|{_IPV6})\Z")]
-FilePath = Annotated[str, Meta(pattern=r"\A[^\0]+\Z")]
-FilePathOrNone = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
 
-
-class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Refuses names that it does not know."""
-
-
-class LogSection(_Section, frozen=True, kw_only=True):
+class LogSection(Section, frozen=True, kw_only=True):
     """Says which log this is."""
 
     store_path: FilePath
@@ -45,7 +30,7 @@ class LogSection(_Section, frozen=True, kw_only=True):
     """File with the log's own cosignature key, whose time goes onto every published checkpoint; "": none."""
 
 
-class GrpcSection(_Section, frozen=True, kw_only=True):
+class GrpcSection(Section, frozen=True, kw_only=True):
     """Says where gRPC listens, and how much it takes."""
 
     listen_address: Address = "127.0.0.1"
@@ -60,7 +45,7 @@ class GrpcSection(_Section, frozen=True, kw_only=True):
     """How long a graceful stop waits for calls in flight."""
 
 
-class MetricsSection(_Section, frozen=True, kw_only=True):
+class MetricsSection(Section, frozen=True, kw_only=True):
     """Says where Prometheus metrics are served over HTTP."""
 
     enabled: bool = True
@@ -68,7 +53,7 @@ class MetricsSection(_Section, frozen=True, kw_only=True):
     port: Port = 8651
 
 
-class TilesSection(_Section, frozen=True, kw_only=True):
+class TilesSection(Section, frozen=True, kw_only=True):
     """Says where the log is served as static resources over HTTP (C2SP tlog-tiles)."""
 
     enabled: bool = True
@@ -76,7 +61,7 @@ class TilesSection(_Section, frozen=True, kw_only=True):
     port: Port = 8652
 
 
-class WitnessesSection(_Section, frozen=True, kw_only=True):
+class WitnessesSection(Section, frozen=True, kw_only=True):
     """Says who has to cosign a checkpoint before it is published; without a policy nobody."""
 
     policy_path: FilePathOrNone = ""
@@ -87,7 +72,7 @@ class WitnessesSection(_Section, frozen=True, kw_only=True):
     """How often the newest checkpoint is cosigned again when nothing is appended."""
 
 
-class GossipSection(_Section, frozen=True, kw_only=True):
+class GossipSection(Section, frozen=True, kw_only=True):
     """Says whether members' nodes may compare with the log itself what they hold of it."""
 
     enabled: bool = True
@@ -95,7 +80,7 @@ class GossipSection(_Section, frozen=True, kw_only=True):
     """Directory of the evidence that was heard; it is made if need be."""
 
 
-class LimitsSection(_Section, frozen=True, kw_only=True):
+class LimitsSection(Section, frozen=True, kw_only=True):
     """Bounds what may wait for the sequencer; what does not fit is pushed back with a delay."""
 
     max_queued_entries: Count = 20_000
@@ -104,14 +89,14 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     """Most entries of one commit; at least one whole Append of 1,000."""
 
 
-class StoreSection(_Section, frozen=True, kw_only=True):
+class StoreSection(Section, frozen=True, kw_only=True):
     """Tunes the store."""
 
     map_size_bytes: Annotated[int, Meta(ge=2**20, le=2**46)] = 2**30
     """Address space that LMDB maps at first; it grows by itself."""
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     """Holds everything that `tlog serve` can be told."""
 
     log: LogSection
@@ -126,25 +111,12 @@ class Config(_Section, frozen=True, kw_only=True):
 
 def parse_config(text: str) -> Config:
     """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
-    try:
-        return msgspec.convert(tomllib.loads(text), Config)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the configuration is not TOML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"the configuration is refused: {error} (docs/operations.md lists all names)"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        # A number of more digits than Python converts, or tables in tables until the parser's stack ends.
-        raise ConfigError(f"the configuration is not TOML that can be read: {error}") from error
+    return decode_config(text, Config, what="the configuration", documented_in="docs/operations.md")
 
 
 def load_config(path: Path) -> Config:
     """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
-    try:
-        config = parse_config(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    config = parse_config(read_config(path))
     base = path.resolve().parent
 
     def absolute(name: str) -> str:

@@ -6,48 +6,52 @@ are relative to the file's own directory, so that a monitor's directory can be m
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-from tlog.encoding import parse_hex, shown
+from tlog.config_file import (
+    FilePath,
+    HostPort,
+    Section,
+    Text,
+    TilesPlace,
+    Url,
+    decode_config,
+    read_config,
+)
+from tlog.encoding import parse_hex
 from tlog.errors import ConfigError, MalformedError
 from tlog.merkle import HASH_BYTES
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrOff = Annotated[float, Meta(ge=0, le=31_536_000)]
 """Seconds; 0 turns the alert off."""
-Text = Annotated[str, Meta(min_length=1, max_length=4_096)]
 
 
-class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Refuses names that it does not know."""
-
-
-class LogSection(_Section, frozen=True, kw_only=True):
+class LogSection(Section, frozen=True, kw_only=True):
     """Says which log to follow, where to read it, and by which keys to believe it."""
 
-    policy_path: Text = "policy"
+    policy_path: FilePath = "policy"
     """C2SP policy file."""
     origin: Text | None = None
     """Needed when the policy names several logs."""
     genesis: Text | None = None
     """Leaf hash of entry 0 (hex), as `tlog init` printed it."""
-    server: Text | None = None
+    server: HostPort | None = None
     """host:port of the log (gRPC); or `tiles`, one of the two."""
-    tiles: Text | None = None
+    tiles: TilesPlace | None = None
     """URL prefix or directory of the log's tiles."""
     timeout_s: Seconds = 15.0
     """How long one question to the log may take, retries included."""
 
 
-class MonitorSection(_Section, frozen=True, kw_only=True):
+class MonitorSection(Section, frozen=True, kw_only=True):
     """Says what to keep, and how hard to work."""
 
-    state_path: Text = "state"
+    state_path: FilePath = "state"
     mirror: bool = False
     """Keep every entry, so that the log can be served from here when it is gone."""
     poll_s: Seconds = 5.0
@@ -56,7 +60,7 @@ class MonitorSection(_Section, frozen=True, kw_only=True):
     """Threads that verify signatures; 0: one for each processor, at most 8."""
 
 
-class LimitsSection(_Section, frozen=True, kw_only=True):
+class LimitsSection(Section, frozen=True, kw_only=True):
     """Says after how many seconds a condition is worth an alert; 0 turns one off."""
 
     silence_s: SecondsOrOff = 900.0
@@ -69,45 +73,45 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     """A source that cannot be read."""
 
 
-class SinksSection(_Section, frozen=True, kw_only=True):
+class SinksSection(Section, frozen=True, kw_only=True):
     """Says where alerts go; each of them is also kept in the state directory."""
 
     log: bool = True
     """Lines on stderr."""
-    jsonl_path: Text | None = None
+    jsonl_path: FilePath | None = None
     command: Annotated[list[Text], Meta(min_length=1, max_length=64)] | None = None
     """Program and arguments, run without a shell for each alert, which comes as JSON on stdin."""
     command_timeout_s: Seconds = 30.0
-    webhook_url: Annotated[str, Meta(pattern="^https?://")] | None = None
+    webhook_url: Url | None = None
     webhook_timeout_s: Seconds = 10.0
 
 
 class AlertsSection(SinksSection, frozen=True, kw_only=True):
     """Says where a monitor's alerts go, and the evidence among them that convicts."""
 
-    convictions_path: Text | None = None
+    convictions_path: FilePath | None = None
     """Where evidence that convicts is kept as well (`convictions` in the state directory): a node or a client
     that shares the directory refuses the log from then on."""
 
 
-class OwnSourceSection(_Section, frozen=True, kw_only=True):
+class OwnSourceSection(Section, frozen=True, kw_only=True):
     """Names a source of ours, and how to tell what is ours."""
 
     source: Text
     keys: list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]] = field(default_factory=list)
     """The raw public keys that we sign with (hex), all of them."""
-    leaf_hashes_path: Text | None = None
+    leaf_hashes_path: FilePath | None = None
     """A file with the leaf hashes (hex, one a line) of all entries that we made, written before sending."""
 
 
-class WatchSection(_Section, frozen=True, kw_only=True):
+class WatchSection(Section, frozen=True, kw_only=True):
     """Says what to tell of in entries that break no rule."""
 
     business_keys: list[Text] = field(default_factory=list)
     own_sources: list[OwnSourceSection] = field(default_factory=list)
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     """Holds everything that `tlog monitor` can be told."""
 
     log: LogSection
@@ -125,29 +129,19 @@ class Config(_Section, frozen=True, kw_only=True):
 
 def parse_config(text: str) -> Config:
     """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
+    config = decode_config(text, Config, what="the configuration", documented_in="docs/monitor.md")
     try:
-        config = msgspec.convert(tomllib.loads(text), Config)
         _ = config.genesis_leaf_hash
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the configuration is not TOML: {error}") from error
-    except (msgspec.ValidationError, MalformedError) as error:
-        raise ConfigError(
-            f"the configuration is refused: {error} (docs/monitor.md lists all names)"
-        ) from error
+    except MalformedError as error:
+        raise ConfigError(f"[log] genesis is no leaf hash: {error}") from error
     if (config.log.server is None) == (config.log.tiles is None):
         raise ConfigError("[log] has to name one place to read from: either `server` or `tiles`")
-    server = config.log.server
-    if server is not None and (":" not in server or not server.isascii() or not server.isprintable()):
-        raise ConfigError(f"[log] server is {shown(server)}, not host:port, such as 127.0.0.1:8650")
     return config
 
 
 def load_config(path: Path) -> Config:
     """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
-    try:
-        config = parse_config(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    config = parse_config(read_config(path))
     base = path.resolve().parent
 
     def absolute(name: str | None) -> str | None:

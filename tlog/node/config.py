@@ -6,45 +6,44 @@ file's own directory, so that a node's directory can be moved.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
+from tlog.config_file import (
+    Address,
+    FilePath,
+    FilePathOrNone,
+    HostPort,
+    HostPortOrNone,
+    Port,
+    Section,
+    Text,
+    TilesPlaceOrNone,
+    decode_config,
+    read_config,
+)
 from tlog.errors import ConfigError
 from tlog.monitor.config import SecondsOrOff, SinksSection
 
-Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Text = Annotated[str, Meta(min_length=1, max_length=4_096, pattern=r"\A[^\0]+\Z")]
-TextOrNone = Annotated[str, Meta(max_length=4_096, pattern=r"\A[^\0]*\Z")]
-HostPort = Annotated[
-    str, Meta(max_length=300, pattern=r"\A(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}\Z")
-]
-HostPortOrNone = Annotated[
-    str, Meta(max_length=300, pattern=r"\A(?:(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5})?\Z")
-]
 
 
-class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Refuses names that it does not know."""
-
-
-class NodeSection(_Section, frozen=True, kw_only=True):
+class NodeSection(Section, frozen=True, kw_only=True):
     """Says whom to believe, and where to remember it."""
 
-    policy_path: Text = "policy"
+    policy_path: FilePath = "policy"
     """C2SP policy file: the logs that are followed; its quorum is not asked for here."""
-    state_path: Text = "state"
+    state_path: FilePath = "state"
     """Directory of checkpoints, evidence and trees; made if need be, and for one node only."""
 
 
-class GossipSection(_Section, frozen=True, kw_only=True):
+class GossipSection(Section, frozen=True, kw_only=True):
     """Says whom to ask how often, and how much to answer."""
 
-    listen_address: Text = "127.0.0.1"
+    listen_address: Address = "127.0.0.1"
     port: Port = 8655
     """0 lets the system choose; the node prints what it chose."""
     peers: list[HostPort] = field(default_factory=list)
@@ -71,24 +70,24 @@ class GossipSection(_Section, frozen=True, kw_only=True):
     """Exchanges that are answered at a time; more are turned away."""
 
 
-class LogTable(_Section, frozen=True, kw_only=True):
+class LogTable(Section, frozen=True, kw_only=True):
     """Says where one log of the policy is reached; a log without a table is known through peers only."""
 
     origin: Text
     server: HostPortOrNone = ""
     """host:port of its server (gRPC), which is asked in every round."""
-    tiles: TextOrNone = ""
+    tiles: TilesPlaceOrNone = ""
     """URL prefix or directory of its tiles, to read the tree from; else it is read from `server`."""
 
 
-class RoleSection(_Section, frozen=True, kw_only=True):
+class RoleSection(Section, frozen=True, kw_only=True):
     """Says whether another role runs in this process."""
 
-    config_path: TextOrNone = ""
+    config_path: FilePathOrNone = ""
     """The configuration that `tlog monitor init` or `tlog witness init` made; "": it does not run here."""
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     """Holds everything that `tlog node serve` can be told."""
 
     node: NodeSection = field(default_factory=NodeSection)
@@ -101,16 +100,7 @@ class Config(_Section, frozen=True, kw_only=True):
 
 def parse_config(text: str) -> Config:
     """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
-    try:
-        config = msgspec.convert(tomllib.loads(text), Config)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the node's configuration is not TOML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"the node's configuration is refused: {error} (docs/gossip.md lists all names)"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"the node's configuration is not TOML that can be read: {error}") from error
+    config = decode_config(text, Config, what="the node's configuration", documented_in="docs/gossip.md")
     origins = [log.origin for log in config.log]
     if len(set(origins)) < len(origins):
         raise ConfigError("the node's configuration has two [[log]] tables of one origin: keep one")
@@ -119,10 +109,7 @@ def parse_config(text: str) -> Config:
 
 def load_config(path: Path) -> Config:
     """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
-    try:
-        config = parse_config(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    config = parse_config(read_config(path))
     base = path.resolve().parent
 
     def absolute(name: str) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from tlog.checkpoint import Checkpoint
+from tlog.config_file import Address, FilePath, Port, Section, Text, decode_config, read_config
 from tlog.cosignature import CosignerVerifier
 from tlog.encoding import shown
 from tlog.errors import ConfigError, MalformedError
@@ -30,31 +30,25 @@ from tlog.witness.core import WitnessedLog
 MAX_ORIGIN_BYTES = 255
 """The longest origin of a witnessed log: an ML-DSA-44 cosignature has no room for a longer one."""
 
-Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Text = Annotated[str, Meta(min_length=1)]
 
 
-class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Refuses names that it does not know."""
-
-
-class WitnessSection(_Section, frozen=True, kw_only=True):
+class WitnessSection(Section, frozen=True, kw_only=True):
     """Says which witness this is."""
 
-    store_path: Text
+    store_path: FilePath
     """Directory of the records. It is made by `tlog witness init`, and never again: see docs/witness.md."""
-    key_paths: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=16)]
+    key_paths: Annotated[tuple[FilePath, ...], Meta(min_length=1, max_length=16)]
     """Files of the cosignature keys (`PRIVATE+KEY+…`, types 0x04 and 0x06), mode 0600; all of them sign."""
-    evidence_path: Text = "evidence"
+    evidence_path: FilePath = "evidence"
     """Directory for evidence against logs that signed two histories; made when there is any."""
 
 
-class HttpSection(_Section, frozen=True, kw_only=True):
+class HttpSection(Section, frozen=True, kw_only=True):
     """Says where HTTP is served, and how patient it is."""
 
-    listen_address: Text = "127.0.0.1"
+    listen_address: Address = "127.0.0.1"
     port: Port = 8653
     """0 lets the system choose; the witness prints what it chose."""
     max_connections: Count = 500
@@ -65,14 +59,14 @@ class HttpSection(_Section, frozen=True, kw_only=True):
     stop_timeout_s: Seconds = 10.0
 
 
-class LogTable(_Section, frozen=True, kw_only=True):
+class LogTable(Section, frozen=True, kw_only=True):
     """Names a log, and keys of it."""
 
     origin: Text
-    vkeys: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+    vkeys: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=16)]
 
 
-class WitnessConfig(_Section, frozen=True, kw_only=True):
+class WitnessConfig(Section, frozen=True, kw_only=True):
     """Holds everything that `tlog witness serve` can be told."""
 
     witness: WitnessSection
@@ -82,21 +76,16 @@ class WitnessConfig(_Section, frozen=True, kw_only=True):
 
 def parse_witness_config(text: str) -> WitnessConfig:
     """Parse a configuration, its logs included. Raises ConfigError, which names what is wrong."""
-    try:
-        config = msgspec.convert(tomllib.loads(text), WitnessConfig)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the witness's configuration is not TOML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"the witness's configuration is refused: {error} (docs/witness.md lists all names)"
-        ) from error
+    config = decode_config(
+        text, WitnessConfig, what="the witness's configuration", documented_in="docs/witness.md"
+    )
     witnessed_logs(config.log)
     return config
 
 
 def load_witness_config(path: Path) -> WitnessConfig:
     """Read and parse a configuration file, and make its paths absolute. Raises ConfigError."""
-    config = parse_witness_config(_read(path))
+    config = parse_witness_config(read_config(path))
     base = path.resolve().parent
     return msgspec.structs.replace(
         config,
@@ -140,7 +129,7 @@ def append_log(path: Path, log: LogTable) -> bool:
     The file is replaced whole and durably. Raises ConfigError when file or log cannot be used.
     """
     with _exclusively(path.parent):
-        text = _read(path)
+        text = read_config(path)
         config = parse_witness_config(text)
         known = {vkey for table in config.log if table.origin == log.origin for vkey in table.vkeys}
         vkeys = tuple(vkey for vkey in log.vkeys if vkey not in known)
@@ -168,13 +157,6 @@ def _check_origin(origin: str) -> None:
 def _quoted(text: str) -> str:
     # TOML's basic strings are JSON's, but for DEL, and for escapes that only make sense in pairs.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
 
 
 def _replace(path: Path, data: bytes) -> None:
