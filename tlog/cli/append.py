@@ -159,7 +159,7 @@ def append(
     if receipts is not None:
         make_directory(receipts)
     outcome = _Outcome(keep_all=as_json)
-    with log.connect() as client:
+    with log.connect(receipts) as client:
         sending = _Sending(client.origin, signers, receipts, receipt_name, outcome)
         try:
             with progress("appended", count_records(paths), quiet=as_json) as bar:

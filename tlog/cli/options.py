@@ -132,13 +132,14 @@ class LogOptions:
         return load_policy(self.policy)
 
     @contextmanager
-    def connect(self) -> Iterator[LogClient]:
+    def connect(self, receipts: Path | None = None) -> Iterator[LogClient]:
         """Open the verifying client; what a failed check leaves behind is kept as files and named.
 
-        Raises ConfigError, and what the client raises.
+        What the log proves is held against the `receipts` that are kept in a folder. Raises ConfigError, and
+        what the client raises.
         """
         # Imported here: grpc takes longer to load than most commands run.
-        from tlog.client import LogClient, RetryPolicy, TrustedLog
+        from tlog.client import LogClient, ReceiptFolder, RetryPolicy, TrustedLog
 
         policy = self.load_policy()
         freshness = None if self.max_age_s is None else _ToldFreshness(self.max_age_s, policy)
@@ -152,6 +153,7 @@ class LogOptions:
             origin=origin,
             genesis_leaf_hash=self._genesis_leaf_hash(),
             freshness=freshness,
+            receipts=None if receipts is None else ReceiptFolder(receipts).find,
             timeout_s=self.timeout_s,
             retry=RetryPolicy(deadline_s=self.timeout_s),
         ) as client:

@@ -143,7 +143,7 @@ def receipt(
 ) -> None:
     """Fetch an entry with a receipt that meets the policy, and verify both."""
     check_entry_name(leaf_index, source, event_id)
-    with log.connect() as client:
+    with log.connect(Path() if out is None else out.parent) as client:
         located = locate(client, leaf_index, source, event_id)
         (text,) = client.receipts([located.entry], leaf_indices=[located.leaf_index])
     if text is None:

@@ -5,6 +5,7 @@ from tlog.client.batcher import Appender, Batcher
 from tlog.client.log_client import LogClient
 from tlog.client.proven_entries import ProvenEntry
 from tlog.client.retry import RetryPolicy
+from tlog.client.scrutiny import ReceiptFolder
 from tlog.client.trusted_log import TrustedLog, VerifiedCheckpoint
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Batcher",
     "LogClient",
     "ProvenEntry",
+    "ReceiptFolder",
     "RetryPolicy",
     "TrustedLog",
     "VerifiedCheckpoint",

@@ -97,7 +97,7 @@ class LogClient:
         origin: str | None = None,
         genesis_leaf_hash: bytes | None = None,
         freshness: VerifiesFreshness | None = None,
-        receipts: FindLeaf = lambda leaf_index: None,
+        receipts: FindLeaf | None = None,
         timeout_s: float = 10.0,
         watch_s: float = 60.0,
         retry: RetryPolicy | None = None,

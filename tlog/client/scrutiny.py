@@ -7,9 +7,11 @@ themselves. So is an entry that every log has to refuse, once the log has proven
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,10 +48,14 @@ FindLeaf = Callable[[int], ReceivedLeaf | None]
 
 RECEIPT_SUFFIX = ".tlog-proof"
 ENTRY_SUFFIX = ".entry"
+MAX_OPENED = 10_000
+"""Receipts of a folder that are opened to see which leaf they are of."""
 MAX_REMEMBERED = 4_096
 """Leaves, and names of events, that are remembered without a folder."""
 MAX_REMEMBERED_BYTES = 8 << 20
 """Bytes of the entries whose names are remembered."""
+
+_INDEX = re.compile(rb"[^\n]*\n(?:extra [^\n]*\n)?index ([0-9]{1,19})\n")
 
 
 class Answer(Protocol):
@@ -88,7 +94,7 @@ class Scrutiny:
     convict is no reason to refuse anything here.
     """
 
-    def __init__(self, policy: Policy, origin: str, known: FindLeaf = lambda leaf_index: None) -> None:
+    def __init__(self, policy: Policy, origin: str, known: FindLeaf | None = None) -> None:
         self._policy = policy
         self._origin = origin
         self._known = known
@@ -146,7 +152,7 @@ class Scrutiny:
 
     def _compare(self, leaf_index: int, hashed: bytes, prove: Callable[[], Answer]) -> None:
         remembered = self._leaves.get(leaf_index)
-        kept = self._known(leaf_index)
+        kept = None if self._known is None else self._known(leaf_index)
         if remembered is not None and remembered[0] != hashed:
             known_hash, known = remembered[0], remembered[1].receipt
         elif kept is not None and kept.leaf_hash != hashed:
@@ -213,16 +219,27 @@ class Names:
 
 
 class ReceiptFolder:
-    """Finds leaves in a folder of entries and receipts that are named by leaf index."""
+    """Finds leaves in a folder of entries beside their receipts, as `tlog append --receipts` writes them."""
 
     def __init__(self, directory: Path) -> None:
-        """List the folder, which need not exist yet; what comes later is not seen. Raises StorageError."""
+        """List the folder, which need not exist yet; what comes later is not seen. Raises StorageError.
+
+        Receipts that are not named by leaf index have to be opened for it: the first 10,000 are.
+        """
         self._directory = directory
         self._names: dict[int, str] = {}
+        opened = 0
         try:
             for path in directory.iterdir():
-                if path.suffix == RECEIPT_SUFFIX and path.stem.isascii() and path.stem.isdecimal():
+                if path.suffix != RECEIPT_SUFFIX:
+                    continue
+                if path.stem.isascii() and path.stem.isdecimal():
                     self._names[int(path.stem)] = path.stem
+                elif opened < MAX_OPENED:
+                    opened += 1
+                    with suppress(OSError), path.open("rb") as file:
+                        if (index := _INDEX.match(file.read(MAX_RECEIPT_BYTES))) is not None:
+                            self._names.setdefault(int(index[1]), path.stem)
         except FileNotFoundError:
             pass
         except OSError as error:
