@@ -27,6 +27,8 @@ MAX_HELD_BYTES = 128 * 2**20
 """How much all responses that are being sent may hold; sending them takes about as much again."""
 SMALL_BYTES = 2**16
 """What every connection may hold besides, so that checkpoints and hash tiles are always answered."""
+READS_AT_ONCE = 2
+"""How many threads are used at once: who else reads in them does not stand in line behind all requests."""
 GZIP_LEVEL = 4
 
 # tlog-tiles: the checkpoint's "headers SHOULD prevent caching beyond a few seconds", those of tiles "SHOULD
@@ -100,6 +102,7 @@ class _Tiles:
         self._reading = reading
         self._on_answer = on_answer
         self._held_bytes = 0
+        self._turns = asyncio.Semaphore(READS_AT_ONCE)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         started = perf_counter()
@@ -150,7 +153,8 @@ class _Tiles:
         accepts = accepts_gzip(",".join(request.headers.getall("Accept-Encoding", [])))
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._reading, self._read, path, accepts)
+            async with self._turns:
+                return await loop.run_in_executor(self._reading, self._read, path, accepts)
         except NotFoundError as error:
             return _Resource.error(404, str(error), kind=_kind(path))
         except MalformedError:

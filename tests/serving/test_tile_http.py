@@ -24,13 +24,14 @@ from _support.tiled_log import ORIGIN, SIGNER, checkpoint_note, path_of, sha256,
 from server import tile_http
 from server.metrics import Metrics
 from server.tile_http import TileServer
-from tlog import tile_application
 from tlog.errors import CorruptionError
+from tlog.http_listener import HttpListener
 from tlog.integrate import TreeEdge, integrate
 from tlog.log_view import LogView
 from tlog.storage.base import CommitBatch
 from tlog.storage.memory import MemoryStore
-from tlog.tile_application import accepts_gzip
+from tlog.tile_application import READS_AT_ONCE, accepts_gzip, tile_application
+from tlog.tiles import Tile
 
 
 class OpaqueLog:
@@ -381,7 +382,7 @@ def test_a_body_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_application, "RESPONSE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("tlog.tile_application.RESPONSE_TIMEOUT_S", 0.5)
     log = OpaqueLog([bytes([number]) * 65_535 for number in range(256)])
     with serving(log) as served:
         connection = served.connect()
@@ -403,8 +404,8 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
 def test_readers_that_do_not_read_hold_no_more_together_than_was_agreed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tile_application, "RESPONSE_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(tile_application, "MAX_HELD_BYTES", 2 * 256 * 65_537)
+    monkeypatch.setattr("tlog.tile_application.RESPONSE_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("tlog.tile_application.MAX_HELD_BYTES", 2 * 256 * 65_537)
     log = OpaqueLog([bytes([number]) * 65_535 for number in range(256)])
     with serving(log) as served:
         stalled = [served.connect() for _ in range(2)]
@@ -422,6 +423,45 @@ def test_readers_that_do_not_read_hold_no_more_together_than_was_agreed(
             assert time.monotonic() < end
             time.sleep(0.05)
         stalled.pop().close()
+
+
+def test_others_who_read_in_the_same_threads_do_not_stand_in_line_behind_all_requests() -> None:
+    class Stuck:
+        name, concurrency = ORIGIN, 1
+
+        def checkpoint(self) -> bytes:
+            raise NotImplementedError
+
+        def tile(self, tile: Tile) -> bytes:
+            started.release()
+            assert go_on.wait(10)
+            return bytes(32 * tile.width)
+
+    started, go_on = threading.Semaphore(0), threading.Event()
+
+    async def main() -> None:
+        with ThreadPoolExecutor(READS_AT_ONCE + 1) as reading:
+            listener = await HttpListener.start(tile_application(Stuck(), reading), "127.0.0.1", 0)
+            try:
+                streams = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(8)]
+                for _, writer in streams:
+                    writer.write(b"GET /tile/0/000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                for _ in range(READS_AT_ONCE):
+                    assert await asyncio.to_thread(started.acquire, timeout=10)
+                await asyncio.sleep(0.2)
+                loop = asyncio.get_running_loop()
+                assert (
+                    await asyncio.wait_for(loop.run_in_executor(reading, lambda: "at once"), 5) == "at once"
+                )
+                go_on.set()
+                for reader, writer in streams:
+                    assert (await reader.read()).endswith(bytes(32 * 256))
+                    writer.close()
+            finally:
+                go_on.set()
+                await listener.stop()
+
+    asyncio.run(main())
 
 
 def test_connections_over_the_limit_are_told_so_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
