@@ -202,15 +202,20 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRun:
-    """Says after how many rounds evidence first existed, and after how many every honest member held it."""
+    """Says after how many rounds evidence first existed, and after how many every honest member held it.
+
+    `all_after` is the last round of a run that went only until the first.
+    """
 
     met_after: int
     all_after: int
     exchanges: int
 
 
-async def run_split(split: Split, seed: int, *, most_rounds: int = 10_000) -> SplitRun:
-    """Run an alliance until every honest member has convicted the log."""
+async def run_split(
+    split: Split, seed: int, *, most_rounds: int = 10_000, only_until_met: bool = False
+) -> SplitRun:
+    """Run an alliance until every honest member has convicted the log, or one has (`only_until_met`)."""
     randomness = random.Random(seed)
     network = Network(randomness)
     main = History()
@@ -240,7 +245,7 @@ async def run_split(split: Split, seed: int, *, most_rounds: int = 10_000) -> Sp
         convinced = sum(node.pool.convictions.is_refused(ORIGIN) for node in nodes)
         if convinced and not met_after:
             met_after = number
-        if convinced == len(nodes):
+        if convinced == len(nodes) or (convinced and only_until_met):
             return SplitRun(met_after=met_after, all_after=number, exchanges=network.exchanges)
     raise AssertionError(f"{split} was not settled in {most_rounds} rounds")
 
