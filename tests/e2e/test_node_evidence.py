@@ -13,6 +13,8 @@ from _support.command_line import tlog
 from _support.lying_log import LyingLog
 from _support.real_node import RealNode, make_node_directory, set_in_gossip
 from _support.submitting_log import SubmittingLog
+from _support.tiled_log import resources, write_resources
+from grpc import StatusCode
 
 from tlog.cosignature import CosignerVerifier, parse_cosigner_vkey
 from tlog.errors import WitnessRefusedError
@@ -137,4 +139,43 @@ def test_what_a_nodes_monitor_convicts_every_node_refuses_from_then_on(tmp_path:
             assert "Traceback" not in other.errors
     assert len(list((monitor / "elsewhere").iterdir())) == 1
     with RealNode(first) as again:
+        again.wait_for(is_convicted)
+
+
+def test_a_log_that_proves_a_node_another_member_than_its_tree_has_is_convicted(
+    tmp_path: Path, policy: Path
+) -> None:
+    """The tree comes from the tiles, the membership from the server, which tells another history."""
+    history = [*ALLIANCE.governance, *ALLIANCE.entries(0, 5)]
+    tiles = write_resources(
+        tmp_path / "tiles", resources(history, origin=ALLIANCE.origin, log_signer=ALLIANCE.signer)
+    )
+    other = Alliance()
+    other.governance.pop()
+    other.add_member("intruder", ["forwarder"])
+    assert other.governance[:-1] == ALLIANCE.governance[:-1]
+    node = make_node_directory(tmp_path / "node", policy, tiles=str(tiles))
+    with RealNode(node) as one:
+        one.wait_for(lambda status: status["logs"][0]["kept_tree_size"] == len(history))
+        assert one.end() == 0
+    for told, expected in ((history[:7], False), ([*other.governance, *ALLIANCE.entries(0, 20)], True)):
+        with LyingLog(told, signer=ALLIANCE.signer) as log:
+            # It proves what it says now, and never how it follows from anything else.
+            log.fail_next("GetConsistencyProof", StatusCode.OUT_OF_RANGE, times=99)
+            file = node / "node.toml"
+            file.write_text(
+                re.sub(r'(?m)^(# )?server = ".*"$', f'server = "{log.address}"', file.read_text())
+            )
+            set_in_gossip(node, {"membership_port": 9, **SLOW})
+            with RealNode(node) as one:
+                one.wait_for(lambda _, log=log: log.calls_of("Lookup"))
+                if expected:
+                    (path,) = one.wait_for(is_convicted)["evidence"]
+                    convicts([path], policy)
+                    assert Path(path).name.startswith("leaf-")
+                else:
+                    assert one.status()["is_well"]
+                assert one.end() == 0
+                assert "Traceback" not in one.errors
+    with RealNode(node) as again:
         again.wait_for(is_convicted)

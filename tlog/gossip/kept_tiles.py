@@ -2,8 +2,9 @@
 
 A directory holds, for each level of tiles, one file with the level's hashes end to end: `level-0` the leaf
 hashes, `level-1` the root of every 256 of those, and so on. Cut into pieces of 256 hashes these are the C2SP
-tiles. The file `checkpoint` names the size that all of it was verified for, and is replaced last: what a
-crash leaves behind it is cut off at the next start.
+tiles. The file `checkpoint` names the size that all of it was verified for, and is replaced last. Leaves
+behind that size came before a fetch was interrupted: nobody reads them, and the next fetch may begin behind
+them, because all of it has to lead to a signed root in the end; if it does not, they are cut off.
 
 One thread extends, any thread reads: what a reader sees never changes below the size in `checkpoint`.
 """
@@ -15,12 +16,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tlog.errors import CorruptionError, OutOfRangeError, ProofError, StorageError
+from tlog.evidence.find import ReceivedLeaf
 from tlog.gossip.durable_file import replace_file
 from tlog.gossip.held import HeldCheckpoint, hold_checkpoint, prove_path
 from tlog.gossip.message import ConsistencyPath
 from tlog.gossip.state import verify_stored
-from tlog.merkle import HASH_BYTES, CompactRange, compact_range_nodes, node_hash
+from tlog.merkle import HASH_BYTES, CompactRange, compact_range_nodes, node_hash, prove_inclusion
 from tlog.policy import Policy
+from tlog.receipt import Receipt, format_receipt
 from tlog.tiles import TILE_HEIGHT, TILE_WIDTH
 
 CHECKPOINT_NAME = "checkpoint"
@@ -37,12 +40,16 @@ class KeptTiles:
         self._directory = directory
         self._held: HeldCheckpoint | None = None
         self._files: list[int] = []
+        self._fetched = 0
         try:
             directory.mkdir(parents=True, exist_ok=True)
             note = _read_if_there(directory / CHECKPOINT_NAME)
             if note is not None:
                 self._held = verify_stored(note, policy, hold_checkpoint)
-            self._cut_to(self.tree_size)
+            self._fetched = max(self.tree_size, os.fstat(self._file(0)).st_size // HASH_BYTES)
+            # A crash may have lost what stands above the leaves, never what was synced below the size.
+            self._cut_to(self.tree_size, leaves=self._fetched)
+            self._complete(self.tree_size, self._fetched)
         except OSError as error:
             self.close()
             raise StorageError(f"the kept tiles in {directory} cannot be opened: {error}") from error
@@ -63,6 +70,11 @@ class KeptTiles:
         """Return the number of leaves that are kept."""
         return 0 if self._held is None else self._held.tree_size
 
+    @property
+    def fetched_size(self) -> int:
+        """Return the number of leaves on disk: those that are kept, and those of a fetch that broke off."""
+        return self._fetched
+
     def close(self) -> None:
         """Close the files."""
         for file in self._files:
@@ -75,6 +87,15 @@ class KeptTiles:
             return None
         return prove_path(self.read_node, start_size, end_size)
 
+    def prove_leaf(self, leaf_index: int) -> ReceivedLeaf | None:
+        """Prove a kept leaf; None beyond the kept size. Raises CorruptionError, StorageError."""
+        held = self._held
+        if held is None or not 0 <= leaf_index < held.tree_size:
+            return None
+        proof = prove_inclusion(self.read_node, leaf_index, held.tree_size)
+        receipt = Receipt(leaf_index=leaf_index, proof=tuple(proof), checkpoint=held.note)
+        return ReceivedLeaf(receipt=format_receipt(receipt), leaf_hash=self.read_node(0, leaf_index))
+
     def read_node(self, level: int, index: int) -> bytes:
         """Return the root of the complete subtree of leaves [index << level, (index + 1) << level).
 
@@ -84,50 +105,73 @@ class KeptTiles:
             raise OutOfRangeError(f"{self.tree_size} leaves have no complete subtree {index} at {level}")
         return self._node(level, index)
 
-    def extend(self, held: HeldCheckpoint, leaf_hashes: Iterable[Sequence[bytes]]) -> None:
-        """Add the leaves from the kept size on, durably, if they lead to the root of a larger checkpoint.
+    def extend(
+        self, held: HeldCheckpoint, leaf_hashes: Iterable[Sequence[bytes]], *, start: int | None = None
+    ) -> None:
+        """Add the leaves from `start` on, durably, if they lead to the root of a larger checkpoint.
 
-        Requires held.tree_size > self.tree_size. Raises ProofError when they do not, StorageError when they
-        cannot be written, and what the iterable raises; then the tree is what it was.
+        Requires self.tree_size < held.tree_size, and that `start` is the kept size, which is also meant where
+        it is None, or the fetched size, if that is at most held.tree_size. Raises ProofError when they do
+        not, StorageError when they cannot be written, and what the iterable raises; then the tree is what it
+        was, and after an error of the iterable the leaves that it gave are fetched.
         """
         assert held.tree_size > self.tree_size
+        start = self.tree_size if start is None else start
+        assert start in {self.tree_size, self.fetched_size}
+        assert start <= held.tree_size
         try:
-            self._add_leaves(held, leaf_hashes)
+            if start < self._fetched:
+                self._forget_fetched()
+            for hashes in leaf_hashes:
+                self._take(held, hashes)
+            self._keep(held)
+        except OSError as error:
+            self._forget_fetched()
+            raise StorageError(f"tiles cannot be written to {self._directory}: {error}") from error
+
+    def _take(self, held: HeldCheckpoint, hashes: Sequence[bytes]) -> None:
+        """Write a run of leaves behind those that are fetched; on an error none of them is fetched."""
+        start, end = self._fetched, self._fetched + len(hashes)
+        try:
+            if end > held.tree_size:
+                raise ProofError(f"{end} leaves came where the checkpoint has {held.tree_size}")
+            self._write(0, start, hashes)
+            self._complete(start, end)
+        except BaseException:
+            self._forget_fetched()
+            raise
+        self._fetched = end
+
+    def _keep(self, held: HeldCheckpoint) -> None:
+        """Keep what is fetched, durably, if it leads to the root; otherwise none of it is fetched."""
+        try:
+            if self._fetched != held.tree_size or self._root_hash(held.tree_size) != held.root_hash:
+                raise ProofError(
+                    f"the leaves of {held.origin} up to {self._fetched} do not lead to its checkpoint of size "
+                    f"{held.tree_size}"
+                )
             for file in self._files:
                 os.fsync(file)
             replace_file(self._directory / CHECKPOINT_NAME, held.note)
-        except OSError as error:
-            self._cut_to(self.tree_size)
-            raise StorageError(f"tiles cannot be written to {self._directory}: {error}") from error
         except BaseException:
-            self._cut_to(self.tree_size)
+            self._forget_fetched()
             raise
         self._held = held
 
-    def _add_leaves(self, held: HeldCheckpoint, leaf_hashes: Iterable[Sequence[bytes]]) -> None:
-        size, end = self.tree_size, held.tree_size
-        nodes = tuple(self._node(*node) for node in compact_range_nodes(0, size))
-        tree = CompactRange(0, size, nodes)
-        for hashes in leaf_hashes:
-            if size + len(hashes) > end:
-                raise ProofError(f"{size + len(hashes)} leaves came where the checkpoint has {end}")
-            tree = tree.extend(hashes)
-            self._append(size, hashes)
-            size += len(hashes)
-        if size != end or tree.root_hash() != held.root_hash:
-            raise ProofError(
-                f"the leaves of {held.origin} up to {size} do not lead to its checkpoint of size {end}"
-            )
+    def _forget_fetched(self) -> None:
+        self._fetched = self.tree_size
+        self._cut_to(self.tree_size, leaves=self.tree_size)
 
-    def _append(self, size: int, hashes: Sequence[bytes]) -> None:
-        """Write the leaves from `size` on, and every tile's root where they complete it."""
+    def _complete(self, start: int, end: int) -> None:
+        """Write every tile's root that the leaves [start, end), which are written, complete."""
         level = 0
-        while hashes:
-            self._write(level, size, hashes)
-            first, end = size // TILE_WIDTH, (size + len(hashes)) // TILE_WIDTH
+        while start < end:
+            first, last = start // TILE_WIDTH, end // TILE_WIDTH
             # The tile that was partial before has its first hashes in the file already.
-            hashes = [self._fold(level, index * TILE_WIDTH, TILE_WIDTH) for index in range(first, end)]
-            size, level = first, level + 1
+            roots = [self._fold(level, index * TILE_WIDTH, TILE_WIDTH) for index in range(first, last)]
+            level += 1
+            self._write(level, first, roots)
+            start, end = first, last
 
     def _node(self, level: int, index: int) -> bytes:
         tile_level, height = divmod(level, TILE_HEIGHT)
@@ -151,6 +195,8 @@ class KeptTiles:
         return CompactRange(0, tree_size, nodes).root_hash()
 
     def _write(self, level: int, first: int, hashes: Sequence[bytes]) -> None:
+        if not hashes:
+            return
         data = b"".join(hashes)
         at = HASH_BYTES * first
         file = self._file(level)
@@ -164,11 +210,11 @@ class KeptTiles:
             self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
         return self._files[level]
 
-    def _cut_to(self, tree_size: int) -> None:
-        """Take away what lies behind a size: it was never verified, or never finished."""
+    def _cut_to(self, tree_size: int, *, leaves: int) -> None:
+        """Take away what lies behind a size, and behind so many leaves: it was never verified."""
         level = 0
         while level < len(self._files) or (self._directory / f"level-{level}").exists():
-            length = HASH_BYTES * (tree_size >> TILE_HEIGHT * level)
+            length = HASH_BYTES * (leaves if level == 0 else tree_size >> TILE_HEIGHT * level)
             file = self._file(level)
             if os.fstat(file).st_size > length:
                 os.ftruncate(file, length)

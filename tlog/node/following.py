@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
-from tlog.client import LogClient, RetryPolicy
+from tlog.client import LogClient, RetryPolicy, VerifiedCheckpoint
+from tlog.errors import RuleBrokenError, SplitViewError
 from tlog.gossip.held import HeldCheckpoint
 from tlog.gossip.judgement import Outcome
 from tlog.gossip.kept_tiles import KeptTiles
@@ -104,9 +106,17 @@ class TreeFollower:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberFollower:
-    """Reads the members of a log, and puts their nodes beside the listed ones."""
+    """Reads the members of a log, and puts their nodes beside the listed ones.
+
+    What the log proves on the way is held against the kept tree, and against the log's rules; what convicts
+    it is kept in `evidence_directory`, and `found` is called.
+    """
 
     book: PeerBook
+    tree: KeptTiles
+    gossiper: Gossiper
+    evidence_directory: Path
+    found: Callable[[], None]
     members_of: dict[str, tuple[str, ...]]
     """The members' nodes by log, shared by the followers of all logs."""
     listed: Sequence[str]
@@ -120,18 +130,26 @@ class MemberFollower:
 
     async def follow(self) -> None:
         """Replace the list of peers. Raises TlogError when the membership cannot be read or verified."""
-        registry = await asyncio.get_running_loop().run_in_executor(self.reading, self._read)
+        try:
+            registry, shown = await asyncio.get_running_loop().run_in_executor(self.reading, self._read)
+        except (SplitViewError, RuleBrokenError):
+            self.found()
+            raise
+        if shown is not None:
+            await self.gossiper.see(self.server, OfferedCheckpoint(note=shown.note))
         self.members_of[self.origin] = member_addresses(registry, self.port)
         addresses = dict.fromkeys(chain(self.listed, *self.members_of.values()))
         self.book.replace(address for address in addresses if address != self.own_address)
 
-    def _read(self) -> Registry:
+    def _read(self) -> tuple[Registry, VerifiedCheckpoint | None]:
         with LogClient(
             self.server,
             self.policy,
             checkpoint_file=None,
+            evidence_directory=self.evidence_directory,
             origin=self.origin,
+            receipts=self.tree.prove_leaf,
             timeout_s=self.timeout_s,
             retry=RetryPolicy(deadline_s=self.timeout_s),
         ) as client:
-            return client.registry()
+            return client.registry(), client.trusted

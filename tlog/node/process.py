@@ -159,6 +159,11 @@ class Node:
         config, settings = self._config, self._config.gossip
         gossip = _Rounds(gossiper).run_one
         yield repeat("gossip", gossip, period_s=settings.round_s, hurry=self._news)
+        loop = asyncio.get_running_loop()
+
+        def found() -> None:
+            loop.call_soon_threadsafe(self._found.set)
+
         members_of: dict[str, tuple[str, ...]] = {}
         yield repeat("evidence", gossiper.look_for_evidence, period_s=settings.round_s, hurry=self._found)
         for log in config.log:
@@ -189,6 +194,10 @@ class Node:
             if settings.membership_port and log.server:
                 members = MemberFollower(
                     book=gossiper.book,
+                    tree=trees[log.origin],
+                    gossiper=gossiper,
+                    evidence_directory=evidence_directory,
+                    found=found,
                     members_of=members_of,
                     listed=settings.peers,
                     own_address=settings.own_address,
@@ -200,11 +209,6 @@ class Node:
                     reading=reading,
                 )
                 yield repeat(f"the membership of {log.origin}", members.follow, period_s=MEMBERSHIP_S)
-        loop = asyncio.get_running_loop()
-
-        def found() -> None:
-            loop.call_soon_threadsafe(self._found.set)
-
         if config.monitor.config_path:
             yield run_monitor(Path(config.monitor.config_path), evidence_directory, found)
         if config.witness.config_path:
