@@ -14,60 +14,74 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
-from server.backlog import Backlog
+from server.backlog import Backlog, CommitPace
 from server.config import Config, load_config
 from server.gossip_service import GossipService
-from server.log_service import LogService, Threads
+from server.grpc_server import GOSSIP_SERVICE, LOG_SERVICE, GrpcServer, format_address
+from server.log_service import LogService
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
-from server.registration import register
-from server.sequencer import Sequencer
+from server.sequencer import NotesPace, Sequencer
+from server.threads import Threads, open_pool
 from server.tile_http import TileServer
+from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
-from tlog.errors import ConfigError, StateUnknownError, TlogError
+from server.worker_pool import WorkerPool
+from tlog.errors import ConfigError, CorruptionError, StateUnknownError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
+from tlog.log_view import SignedCheckpoint
 from tlog.note import Signer
 from tlog.policy import Policy, build_policy
 from tlog.storage.lmdb_store import LmdbStore
-from tlog.v1 import gossip_pb2, log_pb2
 
 _LOGGER = logging.getLogger("tlog.server")
 
-SERVICE_NAME = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
-GOSSIP_SERVICE_NAME = gossip_pb2.DESCRIPTOR.services_by_name["GossipService"].full_name
 
-# Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
-MAX_RECEIVE_BYTES = 5 * 2**20
-READING_THREADS = 4
-ANSWERING_THREADS = 2
-GRPC_OPTIONS = (
-    # grpc shares a port by default: a second server would silently take half of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
-    ("grpc.max_send_message_length", 16 * 2**20),
-    ("grpc.max_metadata_size", 16 * 2**10),
-    # Only "identity": grpc unpacks a compressed message before it looks at its size.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    ("grpc.max_concurrent_streams", 512),  # of one connection
-    # A client that vanished without a word is noticed, and its streams end.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
+class TakesCalls(Protocol):
+    """Is what members' calls come in by: a gRPC server in this process, or workers with one each."""
+
+    async def listen(self, address: str, port: int) -> int:
+        """Bind an address, and return its port. Raises ConfigError when somebody else listens there."""
+        ...
+
+    async def open(self) -> None:
+        """Answer calls, and let health say so. Raises ConfigError."""
+        ...
+
+    async def stop_taking(self) -> None:
+        """Let health say NOT_SERVING; calls are still answered."""
+        ...
+
+    async def close(self) -> None:
+        """Take no new calls, and end when those under way have, or when their time is over."""
+        ...
+
+
+OtherSamples: TypeAlias = Callable[[], Sequence[Sample]]
+"""Returns what other processes add to the page of metrics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """Holds what both ways of answering calls are made of."""
+
+    stack: AsyncExitStack
+    log: Log
+    feed: CheckpointFeed
+    metrics: Metrics
+    threads: Threads
+    on_committed: Callable[[SignedCheckpoint], None]
 
 
 class Server:
@@ -97,31 +111,29 @@ class Server:
         # Whatever is entered first is closed last.
         config = self._config
         metrics = Metrics()
-        signer = read_key_file(Path(config.log.key_path))
-        store = LmdbStore.open(
-            Path(config.log.store_path),
-            origin=signer.name,
-            log_vkey=signer.vkey,
-            map_size_bytes=config.store.map_size_bytes,
-        )
-        is_witnessed = bool(config.witnesses.policy_path)
-        try:
-            cosigner = self._own_cosigner(signer)
-            cosign_at_commit = None if cosigner is None or is_witnessed else cosigner.cosign
-            log = Log(store, signer, publish_at_commit=not is_witnessed, cosign=cosign_at_commit)
-        except BaseException:
-            store.close()
-            raise
+        log, cosigner = self._open_log()
         stack.callback(log.close)
         metrics.committed_size(log.checkpoint().tree_size)
-        threads = Threads(
-            verifying=_pool(stack, os.cpu_count() or 1, "verify"),
-            answering=_pool(stack, ANSWERING_THREADS, "answer"),
-            reading=_pool(stack, READING_THREADS, "read"),
+        threads = Threads.open(stack, verifying=os.cpu_count() or 1)
+        with log.view() as view:
+            feed = CheckpointFeed(view.published(), metrics)
+        publisher: WitnessedPublisher | None = None
+        if config.witnesses.policy_path:
+            publisher = self._publisher(log, feed, metrics, cosigner, threads.answering)
+        parts = _Parts(
+            stack=stack,
+            log=log,
+            feed=feed,
+            metrics=metrics,
+            threads=threads,
+            on_committed=feed.publish if publisher is None else publisher.committed,
         )
+        calls, sequencer, others = self._workers(parts) if config.server.workers else self._alone(parts)
         metrics_port: int | None = None
         if config.metrics.enabled:
-            metrics_port, stop_metrics = metrics.serve(config.metrics.listen_address, config.metrics.port)
+            metrics_port, stop_metrics = metrics.serve(
+                config.metrics.listen_address, config.metrics.port, others
+            )
             stack.callback(stop_metrics)
         tiles_port: int | None = None
         if config.tiles.enabled:
@@ -130,52 +142,8 @@ class Server:
             )
             tiles_port = await tile_server.start(config.tiles.listen_address, config.tiles.port)
             stack.push_async_callback(tile_server.stop)
-        with log.view() as view:
-            feed = CheckpointFeed(view.published(), metrics)
-        publisher = self._publisher(log, feed, metrics, cosigner, threads.answering) if is_witnessed else None
-        server = grpc.aio.server(options=GRPC_OPTIONS)
-        backlog = Backlog(
-            metrics,
-            max_entries=config.limits.max_queued_entries,
-            max_bytes=config.limits.max_queued_bytes,
-        )
-        sequencer = Sequencer(
-            log,
-            metrics,
-            backlog,
-            max_commit_entries=config.limits.max_commit_entries,
-            on_committed=feed.publish if publisher is None else publisher.committed,
-            on_fatal=self._fail,
-        )
-        service = LogService(
-            log,
-            sequencer,
-            backlog,
-            feed,
-            metrics,
-            threads=threads,
-            max_calls=config.grpc.max_concurrent_calls,
-            max_streams=config.grpc.max_concurrent_streams,
-        )
-        register(server, log_pb2.DESCRIPTOR.services_by_name["LogService"], service)
-        if config.gossip.enabled:
-            gossip = GossipService(
-                log,
-                feed,
-                metrics,
-                policy=self._own_policy(log),
-                state_path=Path(config.gossip.state_path),
-                thread=_pool(stack, 1, "gossip"),
-                on_contradicted=backlog.refuse_all,
-            )
-            register(server, gossip_pb2.DESCRIPTOR.services_by_name["GossipService"], gossip)
-        healths = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(healths, server)
-        if config.grpc.reflection:
-            gossips = (GOSSIP_SERVICE_NAME,) if config.gossip.enabled else ()
-            names = (SERVICE_NAME, *gossips, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
-        port = _listen(server, config.grpc.listen_address, config.grpc.port)
+        stack.push_async_callback(calls.close)
+        port = await calls.listen(config.grpc.listen_address, config.grpc.port)
         if publisher is not None:
             publisher.start()
             stack.push_async_callback(publisher.stop)
@@ -190,30 +158,110 @@ class Server:
             )
             await refresher.start()
             stack.push_async_callback(refresher.stop)
-        await server.start()
-        stack.push_async_callback(server.stop, config.grpc.stop_timeout_s)
         stack.callback(feed.close)
         if publisher is not None:
             # Before the feed closes, so that calls which wait for the last checkpoint still get it.
             stack.push_async_callback(publisher.stop)
         sequencer.start()
         stack.push_async_callback(sequencer.stop)
-        stack.push_async_callback(healths.enter_graceful_shutdown)
-        for name in ("", SERVICE_NAME):
-            await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await calls.open()
+        stack.push_async_callback(calls.stop_taking)
         announce(
             origin=log.origin,
             vkey=log.vkey,
             tree_size=log.checkpoint().tree_size,
             root_hash=log.checkpoint().checkpoint.root_hash.hex(),
             store=config.log.store_path,
-            grpc=_address(config.grpc.listen_address, port),
+            workers=config.server.workers or None,
+            grpc=format_address(config.grpc.listen_address, port),
             metrics=None
             if metrics_port is None
-            else f"http://{_address(config.metrics.listen_address, metrics_port)}/metrics",
+            else f"http://{format_address(config.metrics.listen_address, metrics_port)}/metrics",
             tiles=None
             if tiles_port is None
-            else f"http://{_address(config.tiles.listen_address, tiles_port)}",
+            else f"http://{format_address(config.tiles.listen_address, tiles_port)}",
+        )
+
+    def _open_log(self) -> tuple[Log, OwnCosigner | None]:
+        config = self._config
+        signer = read_key_file(Path(config.log.key_path))
+        store = LmdbStore.open(
+            Path(config.log.store_path),
+            origin=signer.name,
+            log_vkey=signer.vkey,
+            map_size_bytes=config.store.map_size_bytes,
+        )
+        is_witnessed = bool(config.witnesses.policy_path)
+        try:
+            cosigner = self._own_cosigner(signer)
+            cosign_at_commit = None if cosigner is None or is_witnessed else cosigner.cosign
+            return Log(store, signer, publish_at_commit=not is_witnessed, cosign=cosign_at_commit), cosigner
+        except BaseException:
+            store.close()
+            raise
+
+    def _alone(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
+        """Answer calls in this process."""
+        config = self._config
+        backlog = Backlog(
+            parts.metrics,
+            max_entries=config.limits.max_queued_entries,
+            max_bytes=config.limits.max_queued_bytes,
+        )
+        sequencer = self._sequencer(parts, backlog)
+        service = LogService(
+            parts.log,
+            sequencer,
+            backlog,
+            parts.feed,
+            parts.metrics,
+            threads=parts.threads,
+            max_calls=config.grpc.max_concurrent_calls,
+            max_streams=config.grpc.max_concurrent_streams,
+        )
+        server = GrpcServer(
+            stop_timeout_s=config.grpc.stop_timeout_s, reflected=config.grpc.reflection, shares_port=False
+        )
+        server.add(LOG_SERVICE, service)
+        if config.gossip.enabled:
+            server.add(GOSSIP_SERVICE, self._gossip(parts, backlog.refuse_all))
+        return server, sequencer, tuple
+
+    def _workers(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
+        """Answer calls in worker processes, and keep to this one what only one may do."""
+        pace = CommitPace()
+        sequencer = self._sequencer(parts, pace)
+        pool = WorkerPool(
+            self._config,
+            origin=parts.log.origin,
+            log_vkey=parts.log.vkey,
+            sequencer=sequencer,
+            pace=pace,
+            feed=parts.feed,
+        )
+        if self._config.gossip.enabled:
+            pool.answer_exchanges(self._gossip(parts, pool.refuse_all).relayed)
+        return pool, sequencer, pool.samples
+
+    def _sequencer(self, parts: _Parts, pace: NotesPace) -> Sequencer:
+        return Sequencer(
+            parts.log,
+            parts.metrics,
+            pace,
+            max_commit_entries=self._config.limits.max_commit_entries,
+            on_committed=parts.on_committed,
+            on_fatal=self._fail,
+        )
+
+    def _gossip(self, parts: _Parts, on_contradicted: Callable[[CorruptionError], None]) -> GossipService:
+        return GossipService(
+            parts.log,
+            parts.feed,
+            parts.metrics,
+            policy=self._own_policy(parts.log),
+            state_path=Path(self._config.gossip.state_path),
+            thread=open_pool(parts.stack, 1, "gossip"),
+            on_contradicted=on_contradicted,
         )
 
     def _own_cosigner(self, signer: Signer) -> OwnCosigner | None:
@@ -281,27 +329,6 @@ class _Announce:
             lines = (f"  {name:<{width}}  {value}" for name, value in facts.items() if value is not None)
             sys.stdout.write("tlog serves\n" + "\n".join(lines) + "\nStop with Ctrl-C.\n")
         sys.stdout.flush()
-
-
-def _pool(stack: AsyncExitStack, size: int, name: str) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(size, name)
-    # In a thread of its own: the loop has to go on, or the calls that wait for the pool could never give up.
-    stack.push_async_callback(asyncio.to_thread, pool.shutdown, wait=True, cancel_futures=True)
-    return pool
-
-
-def _listen(server: grpc.aio.Server, address: str, port: int) -> int:
-    try:
-        return server.add_insecure_port(_address(address, port))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"gRPC cannot listen on {_address(address, port)}: is another server running there? "
-            "Stop it, or set [grpc] port to a free one (0: let the system choose)"
-        ) from error
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def serve(config: Config, *, as_json: bool) -> None:

@@ -19,17 +19,37 @@ _MEMORY = 0.9
 """How much of the commits before the last one the measured rate remembers."""
 
 
-class Backlog:
-    """Holds two counters and a rate; belongs to the event loop, but for `committed`."""
+class CommitPace:
+    """Remembers how fast the last commits went; `committed` may be called from any thread."""
 
-    def __init__(self, metrics: Metrics, *, max_entries: int, max_bytes: int) -> None:
+    def __init__(self) -> None:
+        self._recent_entries = 1.0
+        self._recent_s = 0.001
+
+    def committed(self, entries: int, seconds: float) -> None:
+        """Take note of how long a commit took."""
+        self._recent_entries = self._recent_entries * _MEMORY + entries
+        self._recent_s = self._recent_s * _MEMORY + seconds
+
+    @property
+    def seconds_per_entry(self) -> float:
+        """Return how long one entry takes in a commit."""
+        return self._recent_s / self._recent_entries
+
+
+class Backlog:
+    """Holds two counters and a pace; belongs to the event loop, but for `committed`."""
+
+    def __init__(self, metrics: Metrics, *, max_entries: int, max_bytes: int, processes: int = 1) -> None:
+        """Bound what waits here; as many `processes` as this one bring entries to the same sequencer."""
         self._metrics = metrics
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._entries = 0
         self._bytes = 0
-        self._recent_entries = 1.0
-        self._recent_s = 0.001
+        self._processes = processes
+        self._pace = CommitPace()
+        self._told_pace: float | None = None
         self._refusal: str | None = None
         metrics.watch_queue(lambda: self._entries, lambda: self._bytes)
 
@@ -64,9 +84,13 @@ class Backlog:
 
     def committed(self, entries: int, seconds: float) -> None:
         """Take note of how long a commit took; may be called from any thread."""
-        self._recent_entries = self._recent_entries * _MEMORY + entries
-        self._recent_s = self._recent_s * _MEMORY + seconds
+        self._pace.committed(entries, seconds)
+
+    def adopt_pace(self, seconds_per_entry: float) -> None:
+        """Take note of how fast the commits of another process go."""
+        self._told_pace = seconds_per_entry
 
     def _retry_after_s(self) -> float:
-        expected_s = self._entries * self._recent_s / self._recent_entries
-        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, expected_s))
+        pace = self._pace.seconds_per_entry if self._told_pace is None else self._told_pace
+        # The others have, by and large, as much waiting as this process.
+        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, self._entries * self._processes * pace))

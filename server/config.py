@@ -45,6 +45,13 @@ class GrpcSection(Section, frozen=True, kw_only=True):
     """How long a graceful stop waits for calls in flight."""
 
 
+class ServerSection(Section, frozen=True, kw_only=True):
+    """Says how many processes serve gRPC."""
+
+    workers: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Processes that answer calls and check signatures; 0: the one that writes does that as well."""
+
+
 class MetricsSection(Section, frozen=True, kw_only=True):
     """Says where Prometheus metrics are served over HTTP."""
 
@@ -100,6 +107,7 @@ class Config(Section, frozen=True, kw_only=True):
     """Holds everything that `tlog serve` can be told."""
 
     log: LogSection
+    server: ServerSection = field(default_factory=ServerSection)
     grpc: GrpcSection = field(default_factory=GrpcSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
     tiles: TilesSection = field(default_factory=TilesSection)

@@ -134,6 +134,14 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         """Judge what a node holds, and tell what is published."""
         return await self._desk.exchange(context.peer(), request)
 
+    async def relayed(self, caller: str, request: bytes) -> bytes:
+        """Answer an Exchange that a worker process was sent by `caller`; both messages are encoded.
+
+        Raises PushbackError, MalformedError and StorageError.
+        """
+        answer = await self._desk.exchange(caller, gossip_pb2.ExchangeRequest.FromString(request))
+        return answer.SerializeToString()
+
     def _hear(self, who: str, judgement: Judgement) -> None:
         if judgement.outcome not in ALARMS or judgement.origin != self._origin:
             return

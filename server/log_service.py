@@ -8,20 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TypeVar
+from contextlib import AbstractContextManager, ExitStack
+from typing import Protocol, TypeVar
 
 from server.answers import CallLimit, Context, stream, unary
 from server.backlog import Backlog
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
-from server.sequencer import Sequenced, Sequencer
+from server.sequencer import Sequenced
+from server.threads import Threads
 from tlog.errors import MalformedError, OutOfRangeError, PushbackError
-from tlog.log import Log
 from tlog.log_view import LogView, RangeProof, SignedCheckpoint
 from tlog.v1 import log_pb2, log_pb2_grpc
-from tlog.validate import CallOutcome, business_key_index, verify_entries
+from tlog.validate import CallOutcome, VerifiedEntry, business_key_index, verify_entries
 
 MAX_BATCH_ENTRIES = 1_000
 MAX_BATCH_BYTES = 4 * 2**20
@@ -35,17 +34,25 @@ MAX_WAITING_READS = 128
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threads:
-    """Holds three sets of threads, so that none of the three kinds of work holds up another.
+class OpensViews(Protocol):
+    """Is a log that can be read: the Log itself, or its store as a worker process reads it."""
 
-    Signatures are checked in `verifying`, answers to Append read the store in `answering`, all other calls
-    in `reading`.
-    """
+    @property
+    def origin(self) -> str:
+        """Return the log's origin."""
+        ...
 
-    verifying: Executor
-    answering: Executor
-    reading: Executor
+    def view(self) -> AbstractContextManager[LogView]:
+        """Open one consistent snapshot; it holds every commit that was answered for before."""
+        ...
+
+
+class SubmitsEntries(Protocol):
+    """Is the way to the log's one writer: the Sequencer itself, or a worker's line to it."""
+
+    def submit(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
+        """Queue one call; ends and raises as `Sequencer.submit` does."""
+        ...
 
 
 class LogService(log_pb2_grpc.LogServiceServicer):
@@ -53,8 +60,8 @@ class LogService(log_pb2_grpc.LogServiceServicer):
 
     def __init__(
         self,
-        log: Log,
-        sequencer: Sequencer,
+        log: OpensViews,
+        sequencer: SubmitsEntries,
         backlog: Backlog,
         feed: CheckpointFeed,
         metrics: Metrics,
@@ -101,11 +108,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetCheckpointRequest, context: Context
     ) -> log_pb2.GetCheckpointResponse:
         """Return the newest published checkpoint."""
-        published = self._feed.newest
-        return log_pb2.GetCheckpointResponse(
-            checkpoint=published.note,
-            consistency_proof=await self._read(_consistency, request.trusted_tree_size, published.tree_size),
-        )
+        return await self._read(_checkpoint_response, request.trusted_tree_size)
 
     @stream
     async def WatchCheckpoints(
@@ -113,7 +116,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[log_pb2.WatchCheckpointsResponse]:
         """Stream published checkpoints, refreshed ones too, until the client or the server ends it."""
         known = request.trusted_tree_size
-        published: SignedCheckpoint | None = self._feed.newest
+        published: SignedCheckpoint | None = await self._newest_published()
         while published is not None:
             yield log_pb2.WatchCheckpointsResponse(
                 checkpoint=published.note,
@@ -127,9 +130,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetInclusionProofsRequest, context: Context
     ) -> log_pb2.GetInclusionProofsResponse:
         """Prove many entries against one tree."""
-        keys = _checked_keys(request.keys)
-        published = None if request.tree_size else self._feed.newest
-        return await self._read(_inclusion_response, request, keys, published)
+        return await self._read(_inclusion_response, request, _checked_keys(request.keys))
 
     @unary
     async def GetConsistencyProof(
@@ -150,7 +151,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetEntriesRequest, context: Context
     ) -> AsyncIterator[log_pb2.GetEntriesResponse]:
         """Stream entries in proven runs, each read in a snapshot of its own: a slow reader pins nothing."""
-        published = self._feed.newest
+        published = await self._read(LogView.published)
         start, end = request.start, request.end or published.tree_size
         if not start <= end <= published.tree_size:
             raise OutOfRangeError(
@@ -174,14 +175,21 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetReceiptsRequest, context: Context
     ) -> log_pb2.GetReceiptsResponse:
         """Return receipts under the newest published checkpoint."""
-        return await self._read(_receipts_response, _checked_keys(request.keys), self._feed.newest)
+        return await self._read(_receipts_response, _checked_keys(request.keys))
 
     @unary
     async def Lookup(self, request: log_pb2.LookupRequest, context: Context) -> log_pb2.LookupResponse:
         """Find entries by business key, each proven; that none is missing is not proven."""
         if request.limit > MAX_LOOKUP_ENTRIES:
             raise MalformedError(f"limit is {request.limit}: ask for at most {MAX_LOOKUP_ENTRIES} and go on")
-        return await self._read(_lookup_response, request, self._feed.newest)
+        return await self._read(_lookup_response, request)
+
+    async def _newest_published(self) -> SignedCheckpoint:
+        """Return the newest published checkpoint, which the feed of a worker may not have been told yet."""
+        published = await self._read(LogView.published)
+        if published.tree_size > self._feed.newest.tree_size:
+            self._feed.publish(published)
+        return self._feed.newest
 
     async def _published_beyond(self, leaf_index: int) -> SignedCheckpoint:
         """Wait until a published checkpoint covers a leaf; the call's deadline is the only limit."""
@@ -270,12 +278,18 @@ def _append_response(
     )
 
 
+def _checkpoint_response(view: LogView, trusted_tree_size: int) -> log_pb2.GetCheckpointResponse:
+    published = view.published()
+    return log_pb2.GetCheckpointResponse(
+        checkpoint=published.note,
+        consistency_proof=_consistency(view, trusted_tree_size, published.tree_size),
+    )
+
+
 def _inclusion_response(
-    view: LogView,
-    request: log_pb2.GetInclusionProofsRequest,
-    keys: Sequence[log_pb2.EntryKey],
-    published: SignedCheckpoint | None,
+    view: LogView, request: log_pb2.GetInclusionProofsRequest, keys: Sequence[log_pb2.EntryKey]
 ) -> log_pb2.GetInclusionProofsResponse:
+    published = None if request.tree_size else view.published()
     tree_size = request.tree_size if published is None else published.tree_size
     response = log_pb2.GetInclusionProofsResponse()
     for key in keys:
@@ -300,9 +314,8 @@ def _entries_response(view: LogView, start: int, end: int, tree_size: int) -> lo
     )
 
 
-def _receipts_response(
-    view: LogView, keys: Sequence[log_pb2.EntryKey], published: SignedCheckpoint
-) -> log_pb2.GetReceiptsResponse:
+def _receipts_response(view: LogView, keys: Sequence[log_pb2.EntryKey]) -> log_pb2.GetReceiptsResponse:
+    published = view.published()
     response = log_pb2.GetReceiptsResponse()
     for key in keys:
         index = _leaf_index(view, key)
@@ -313,9 +326,8 @@ def _receipts_response(
     return response
 
 
-def _lookup_response(
-    view: LogView, request: log_pb2.LookupRequest, published: SignedCheckpoint
-) -> log_pb2.LookupResponse:
+def _lookup_response(view: LogView, request: log_pb2.LookupRequest) -> log_pb2.LookupResponse:
+    published = view.published()
     limit = request.limit or MAX_LOOKUP_ENTRIES
     response = log_pb2.LookupResponse(
         checkpoint=published.note,

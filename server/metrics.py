@@ -1,12 +1,14 @@
-"""Prometheus metrics, named `tlog_<stage>_<what>_<unit>`. The only file that imports prometheus_client."""
+"""Prometheus metrics, named `tlog_<stage>_<what>_<unit>`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from server.metrics_merge import QUEUE_BYTES, QUEUE_ENTRIES, MergedCollector, added_samples
+from server.wire import Sample
 from tlog.errors import ConfigError, RefusedError
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -69,11 +71,9 @@ class Metrics:
             "tlog_commit_failures", "Commits that the store refused or failed.", registry=self.registry
         )
         self._queued_entries = Gauge(
-            "tlog_sequencer_queue_entries", "Entries waiting for the sequencer.", registry=self.registry
+            QUEUE_ENTRIES, "Entries waiting for the sequencer.", registry=self.registry
         )
-        self._queued_bytes = Gauge(
-            "tlog_sequencer_queue_bytes", "Bytes waiting for the sequencer.", registry=self.registry
-        )
+        self._queued_bytes = Gauge(QUEUE_BYTES, "Bytes waiting for the sequencer.", registry=self.registry)
         self._tree_size = Gauge(
             "tlog_tree_size_entries", "Committed tree size in leaves.", registry=self.registry
         )
@@ -170,13 +170,22 @@ class Metrics:
         self._tile_requests.labels(kind, code).observe(seconds)
         self._tile_bytes.labels(kind).inc(body_bytes)
 
-    def serve(self, address: str, port: int) -> tuple[int, Callable[[], None]]:
+    def samples(self) -> tuple[Sample, ...]:
+        """Return what this process adds to the page of its main process."""
+        return added_samples(self.registry)
+
+    def serve(
+        self, address: str, port: int, others: Callable[[], Sequence[Sample]] = tuple
+    ) -> tuple[int, Callable[[], None]]:
         """Serve /metrics over HTTP from a thread; returns the port and a function that stops it.
 
-        Raises ConfigError when the address is taken.
+        What `others` returns is added; it is called in a thread whenever somebody asks. Raises ConfigError
+        when the address is taken.
         """
+        page = CollectorRegistry()
+        page.register(MergedCollector(self.registry, others))
         try:
-            server, thread = start_http_server(port, addr=address, registry=self.registry)
+            server, thread = start_http_server(port, addr=address, registry=page)
         except OSError as error:
             raise ConfigError(f"metrics cannot listen on {address}:{port}: {error.strerror}") from error
 

@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
-from server.backlog import Backlog
 from server.metrics import Metrics
 from tlog.errors import BatchRefusedError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
 from tlog.log_view import SignedCheckpoint
-from tlog.validate import CallOutcome, VerifiedEntry
+from tlog.validate import AdmissibleEntry, CallOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,17 @@ class Sequenced:
     checkpoint: SignedCheckpoint
 
 
+class NotesPace(Protocol):
+    """Takes note of how fast commits go, from any thread; a Backlog, or a CommitPace."""
+
+    def committed(self, entries: int, seconds: float) -> None:
+        """Take note of how long a commit took."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
-    entries: Sequence[VerifiedEntry]
+    entries: Sequence[AdmissibleEntry]
     future: asyncio.Future[Sequenced]
 
 
@@ -46,7 +54,7 @@ class Sequencer:
         self,
         log: Log,
         metrics: Metrics,
-        backlog: Backlog,
+        pace: NotesPace,
         *,
         max_commit_entries: int,
         on_committed: Callable[[SignedCheckpoint], None],
@@ -54,7 +62,7 @@ class Sequencer:
     ) -> None:
         self._log = log
         self._metrics = metrics
-        self._backlog = backlog
+        self._pace = pace
         self._max_commit_entries = max_commit_entries
         self._on_committed = on_committed
         self._on_fatal = on_fatal
@@ -68,7 +76,7 @@ class Sequencer:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
+    def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
         """Queue one call of 1 or more verified entries.
 
         The future ends with a Sequenced, a BatchRefusedError, or a StorageError. Cancelling it withdraws
@@ -141,7 +149,7 @@ class Sequencer:
             if not isinstance(outcome, BatchRefusedError):
                 self._metrics.already_present(sum(outcome.already_present))
         if committed.new_entries:
-            self._backlog.committed(committed.new_entries, duration_s)
+            self._pace.committed(committed.new_entries, duration_s)
             self._metrics.committed_size(committed.checkpoint.tree_size)
             self._metrics.committed(
                 committed.new_entries, duration_s=duration_s, store_s=committed.store_seconds

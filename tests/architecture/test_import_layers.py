@@ -127,6 +127,7 @@ PURE_ABOVE = (
     "tlog.client.wire",
     "tlog.witness.core",
     "tlog.witness.request",
+    "server.wire",
 )
 
 # Who may import which third-party library (and who else needs it had better ask one of these modules).
@@ -148,6 +149,7 @@ HOMES = {
         "tlog.node.config",
         "tlog.cli.*",
         "server.config",
+        "server.wire",
     ),
     # Nodes serve and call Exchange by themselves: gossip is no part of the log's client.
     "grpc": ("tlog.client.*", "tlog.gossip.grpc_*", "tlog.v1.*", "server.*"),
@@ -155,7 +157,7 @@ HOMES = {
     "grpc_health": ("tlog.client.*", "server.*"),
     "grpc_reflection": ("server.*",),
     "google": ("tlog.client.*", "tlog.gossip.grpc_wire", "tlog.v1.*", "server.*"),
-    "prometheus_client": ("server.metrics",),
+    "prometheus_client": ("server.metrics", "server.metrics_merge"),
     "tenacity": ("tlog.client.*",),
     "aiohttp": ("tlog.http_listener", "tlog.tile_application", "tlog.witness.http"),
     "httpx": ("tlog.http_client", "tlog.tile_source.http", "tlog.witness.client", "tlog.monitor.sinks"),

@@ -44,6 +44,10 @@ cosigner_key_path = "cosigner.key"
 # max_concurrent_streams = 256
 # stop_timeout_s = 10.0
 
+[server]
+# Processes that answer calls and check signatures; 0: the one that writes does that as well.
+# workers = 0
+
 [metrics]
 # enabled = true
 # listen_address = "127.0.0.1"

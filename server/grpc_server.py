@@ -1,0 +1,91 @@
+"""One process's gRPC server: transport limits, health, reflection, and how it ends."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.registration import register
+from tlog.errors import ConfigError
+from tlog.v1 import gossip_pb2, log_pb2
+
+LOG_SERVICE: ServiceDescriptor = log_pb2.DESCRIPTOR.services_by_name["LogService"]
+GOSSIP_SERVICE: ServiceDescriptor = gossip_pb2.DESCRIPTOR.services_by_name["GossipService"]
+
+# Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
+MAX_RECEIVE_BYTES = 5 * 2**20
+GRPC_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_send_message_length", 16 * 2**20),
+    ("grpc.max_metadata_size", 16 * 2**10),
+    # Only "identity": grpc unpacks a compressed message before it looks at its size.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_concurrent_streams", 512),  # of one connection
+    # A client that vanished without a word is noticed, and its streams end.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class GrpcServer:
+    """Serves what was added; belongs to the event loop that made it."""
+
+    def __init__(self, *, stop_timeout_s: float, reflected: bool, shares_port: bool) -> None:
+        """Make a server; with `shares_port` other processes may listen on the same port."""
+        # grpc shares a port by default: a second server would silently take half of the calls.
+        options = (("grpc.so_reuseport", int(shares_port)), *GRPC_OPTIONS)
+        self._server = grpc.aio.server(options=options)
+        self._stop_timeout_s = stop_timeout_s
+        self._reflected = reflected
+        self._names: list[str] = []
+        self._healths = health.aio.HealthServicer()
+        self._is_open = False
+
+    def add(self, descriptor: ServiceDescriptor, service: object) -> None:
+        """Add a service, before `listen`."""
+        register(self._server, descriptor, service)
+        self._names.append(descriptor.full_name)
+
+    async def listen(self, address: str, port: int) -> int:
+        """Bind an address, and return its port. Raises ConfigError when somebody else listens there."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._healths, self._server)
+        if self._reflected:
+            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        try:
+            return self._server.add_insecure_port(format_address(address, port))
+        except RuntimeError as error:
+            raise taken_address_error(address, port) from error
+
+    async def open(self) -> None:
+        """Answer calls, and let health say so."""
+        await self._server.start()
+        self._is_open = True
+        for name in ("", LOG_SERVICE.full_name):
+            await self._healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop_taking(self) -> None:
+        """Let health say NOT_SERVING, for good; calls are still answered."""
+        await self._healths.enter_graceful_shutdown()
+
+    async def close(self) -> None:
+        """Take no new calls, and end when those under way have, or when their time is over."""
+        if self._is_open:
+            await self._server.stop(self._stop_timeout_s)
+
+
+def taken_address_error(address: str, port: int) -> ConfigError:
+    """Make the error that says that gRPC cannot listen there."""
+    return ConfigError(
+        f"gRPC cannot listen on {format_address(address, port)}: is another server running there? "
+        "Stop it, or set [grpc] port to a free one (0: let the system choose)"
+    )
+
+
+def format_address(host: str, port: int) -> str:
+    """Format a host and port; an IPv6 address gets its brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

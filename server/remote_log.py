@@ -1,0 +1,56 @@
+"""The log as a worker process sees it: its origin, and its store, read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tlog.errors import StateUnknownError
+from tlog.log_view import LogView
+from tlog.storage.base import Store
+from tlog.storage.lmdb_store import LmdbStore
+
+
+class RemoteLog:
+    """Reads a log that another process writes; views may be opened in any thread."""
+
+    def __init__(self, store: Store, on_lost: Callable[[BaseException], None]) -> None:
+        """Take over a store; `on_lost` is told, in any thread, when it cannot be read any more."""
+        self._store = store
+        self._on_lost = on_lost
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        origin: str,
+        log_vkey: str,
+        map_size_bytes: int,
+        on_lost: Callable[[BaseException], None],
+    ) -> RemoteLog:
+        """Open the store for reading. Raises StorageError and ConfigError as `LmdbStore.open` does."""
+        store = LmdbStore.open(
+            path, origin=origin, log_vkey=log_vkey, map_size_bytes=map_size_bytes, read_only=True
+        )
+        return cls(store, on_lost)
+
+    @property
+    def origin(self) -> str:
+        """Return the log's origin."""
+        return self._store.origin
+
+    @contextmanager
+    def view(self) -> Iterator[LogView]:
+        """Open one consistent snapshot; it holds every commit that was answered for before."""
+        try:
+            with self._store.reader() as reader:
+                yield LogView(reader)
+        except StateUnknownError as error:
+            self._on_lost(error)
+            raise
+
+    def close(self) -> None:
+        """Close the store; no view may be open."""
+        self._store.close()

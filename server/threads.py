@@ -1,0 +1,41 @@
+"""The threads of a process that answers calls, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+READING_THREADS = 4
+ANSWERING_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threads:
+    """Holds three sets of threads, so that none of the three kinds of work holds up another.
+
+    Signatures are checked in `verifying`, answers to Append read the store in `answering`, all other calls
+    in `reading`.
+    """
+
+    verifying: Executor
+    answering: Executor
+    reading: Executor
+
+    @classmethod
+    def open(cls, stack: AsyncExitStack, *, verifying: int) -> Threads:
+        """Make the threads, `verifying` of them for signatures; `stack` ends them."""
+        return cls(
+            verifying=open_pool(stack, verifying, "verify"),
+            answering=open_pool(stack, ANSWERING_THREADS, "answer"),
+            reading=open_pool(stack, READING_THREADS, "read"),
+        )
+
+
+def open_pool(stack: AsyncExitStack, size: int, name: str) -> ThreadPoolExecutor:
+    """Make a set of threads that `stack` ends."""
+    pool = ThreadPoolExecutor(size, name)
+    # In a thread of its own: the loop has to go on, or the calls that wait for the pool could never give up.
+    stack.push_async_callback(asyncio.to_thread, pool.shutdown, wait=True, cancel_futures=True)
+    return pool
