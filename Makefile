@@ -70,7 +70,7 @@ constraints: ## write constraints.txt anew: the newest releases, but grpcio as d
 demo: $(INSTALLED) ## an alliance on real data: server, members, receipts, all checked (2 minutes)
 	$(BIN)/python -m examples.demo $(ARGS)
 
-attack: $(INSTALLED) ## tell every lie to real processes, and see who notices (1 minute)
+attack: $(INSTALLED) ## tell every lie to real processes, and see who notices (2 minutes)
 	$(BIN)/python -m examples.attack $(ARGS)
 
 bench: $(INSTALLED) ## what everything costs, and which targets are met (5 minutes; the first time 8)

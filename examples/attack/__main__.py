@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from rich.console import Console
 from rich.table import Table
@@ -55,29 +56,29 @@ def _chosen(parser: argparse.ArgumentParser, names: Sequence[str]) -> list[Scena
 
 
 def _print_table(results: Sequence[Result]) -> None:
-    table = Table(show_lines=True)
-    for heading in ("attack", "who noticed, after how much", "evidence, verified offline", "s"):
+    table = Table()
+    for heading in ("attack", "who noticed", "after how many rounds", "evidence, verified offline", "s"):
         table.add_column(heading, justify="right" if heading == "s" else "left")
     for result in results:
         record = result.record
-        noticed = _noticed(record)
         evidence = [f"{kind} convicts {', '.join(names)}" for kind, names in record.findings.items()]
-        state = "" if result.passed else "\n[bold red]FAILED[/]"
-        table.add_row(
-            result.scenario.title + state,
-            "\n".join(noticed),
-            "\n".join([*(evidence or ["none"]), *(f"[dim]{note}[/]" for note in record.notes)]),
-            f"{result.seconds:.0f}",
-        )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        told = [*(evidence or ["none"]), *(f"[dim]{note}[/]" for note in record.notes)]
+        title = result.scenario.title + ("" if result.passed else "\n[bold red]FAILED[/]")
+        rows = zip_longest([title], _noticed(record), told, [f"{result.seconds:.0f}"])
+        for attack, noticed, evidence_line, seconds in rows:
+            table.add_row(attack, *(noticed or ("", "")), evidence_line, seconds)
+        table.add_section()
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _noticed(record: Record) -> list[str]:
-    """Say who noticed, with those who saw the same at the same time in one line."""
+def _noticed(record: Record) -> list[tuple[str, str]]:
+    """Say who noticed what, and when, with those who saw the same at the same time in one line."""
     by_sight: dict[tuple[str, str], list[str]] = {}
     for one in record.sightings:
-        by_sight.setdefault((one.after, one.what), []).append(one.who)
-    return [f"{', '.join(who)}: {after} ({what})" for (after, what), who in by_sight.items()] or ["nobody"]
+        by_sight.setdefault((one.what, one.after), []).append(one.who)
+    return [(f"{', '.join(who)}: {what}", after) for (what, after), who in by_sight.items()] or [
+        ("nobody", "")
+    ]
 
 
 def _print_end(results: Sequence[Result]) -> None:
@@ -86,12 +87,9 @@ def _print_end(results: Sequence[Result]) -> None:
             print(f"{result.scenario.name}: {problem}")
     attacks = [result for result in results if not result.scenario.is_honest]
     caught = sum(result.passed for result in attacks)
-    alarms = sum(not result.passed for result in results if result.scenario.is_honest)
+    alarms = sum(len(result.record.sightings) for result in results if result.scenario.is_honest)
     print(f"{caught} of {len(attacks)} attacks noticed, by everybody who should; {alarms} false alarms")
-    print(
-        "Servers, witnesses and monitors ran as processes of their own; clients and gossip nodes ran in this "
-        "one, over real sockets."
-    )
+    print("Servers, witnesses, nodes and monitors ran as processes of their own, over real sockets.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.attack.cast import LOG_SIGNER
+from examples.attack.cast import FOUNDING, LOG_SIGNER
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.envelope import decode_entry
 from tlog.errors import MalformedError
@@ -19,9 +19,10 @@ from tlog.event import parse_event
 from tlog.governance import is_governance
 from tlog.integrate import TreeEdge, integrate
 from tlog.key_file import write_key_file
+from tlog.log import Log
 from tlog.merkle import leaf_hash
-from tlog.note import sign_note
-from tlog.storage.base import CommitBatch
+from tlog.note import Signer, sign_note
+from tlog.storage.base import CommitBatch, Store
 from tlog.storage.lmdb_store import LmdbStore
 
 CONFIG = """\
@@ -36,31 +37,76 @@ port = 0
 [tiles]
 port = 0
 """
+# It has nothing to say to members who compare.
+SILENT = "[gossip]\nenabled = false\n"
 
 
-def make_log(directory: Path, entries: Sequence[bytes], *, config: str = "") -> Path:
-    """Make a directory that the server runs on: the log's key, and any entries at all under signed roots."""
-    directory.mkdir()
-    write_key_file(directory / "log.key", LOG_SIGNER)
-    (directory / "server.toml").write_text(CONFIG + config)
-    store = LmdbStore.create(directory / "store", LOG_SIGNER.name, LOG_SIGNER.vkey)
-    try:
-        empty = _sign(TreeEdge.EMPTY)
-        store.commit(CommitBatch.empty(), expected=None, new=empty, publish=True)
-        edge, tiles = integrate(TreeEdge.EMPTY, [leaf_hash(entry) for entry in entries])
+class UncheckedStore:
+    """Fills a store with whatever it is given, under roots signed with the log's key; owns the store.
+
+    `edge` and `note` are the tree and the checkpoint that were committed last.
+    """
+
+    def __init__(self, store: Store, signer: Signer) -> None:
+        """Take over a store that nothing was committed to, and commit the empty tree."""
+        self.store = store
+        self.signer = signer
+        self.edge = TreeEdge.EMPTY
+        self.note = self._sign()
+        store.commit(CommitBatch.empty(), expected=None, new=self.note, publish=True)
+
+    def append(
+        self, entries: Sequence[bytes], *, not_governance: Sequence[bytes] = (), publish: bool = True
+    ) -> None:
+        """Commit any entries at all; `not_governance` are those that the server's fold must not see."""
+        start = self.edge.tree_size
+        self.edge, tiles = integrate(self.edge, [leaf_hash(entry) for entry in entries])
+        expected, self.note = self.note, self._sign()
         batch = CommitBatch(
-            start=0,
+            start=start,
             entries=entries,
             # Not those of the events, so that the store's own check for doubles finds nothing.
-            identities=[hashlib.sha256(b"leaf %d" % index).digest() for index in range(len(entries))],
+            identities=[hashlib.sha256(b"any %d" % (start + at)).digest() for at in range(len(entries))],
             business_keys=[()] * len(entries),
-            governance_indices=[index for index, entry in enumerate(entries) if _governs(entry)],
+            governance_indices=[
+                start + at
+                for at, entry in enumerate(entries)
+                if _governs(entry) and entry not in not_governance
+            ],
             tiles=tiles,
         )
-        # Without a quorum to wait for; a server that has one publishes only what meets it.
-        store.commit(batch, expected=empty, new=_sign(edge), publish=not config)
+        self.store.commit(batch, expected=expected, new=self.note, publish=publish)
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def _sign(self) -> bytes:
+        checkpoint = Checkpoint(self.signer.name, self.edge.tree_size, self.edge.root_hash)
+        return sign_note(format_checkpoint(checkpoint), [self.signer])
+
+
+def make_double(directory: Path, entries: Sequence[bytes], *, config: str = "", publish: bool = True) -> Path:
+    """Make a directory that the server runs on: the log's key, and any entries at all under signed roots.
+
+    Without `publish` they wait for the quorum that the configuration asks for.
+    """
+    _make_directory(directory, config + SILENT)
+    unchecked = UncheckedStore(
+        LmdbStore.create(directory / "store", LOG_SIGNER.name, LOG_SIGNER.vkey), LOG_SIGNER
+    )
+    try:
+        unchecked.append(entries, publish=publish)
     finally:
-        store.close()
+        unchecked.close()
+    return directory
+
+
+def make_honest_log(directory: Path, entries: Sequence[bytes], *, config: str = "") -> Path:
+    """Make the directory of a log that took the founding entries and these as the server takes them."""
+    _make_directory(directory, config)
+    with Log.create(directory / "store", LOG_SIGNER) as log:
+        log.append([*FOUNDING, *entries])
     return directory
 
 
@@ -69,10 +115,10 @@ def copy_log(directory: Path, copy: Path) -> Path:
     return Path(shutil.copytree(directory, copy))
 
 
-def _sign(edge: TreeEdge) -> bytes:
-    return sign_note(
-        format_checkpoint(Checkpoint(LOG_SIGNER.name, edge.tree_size, edge.root_hash)), [LOG_SIGNER]
-    )
+def _make_directory(directory: Path, config: str) -> None:
+    directory.mkdir()
+    write_key_file(directory / "log.key", LOG_SIGNER)
+    (directory / "server.toml").write_text(CONFIG + config)
 
 
 def _governs(entry: bytes) -> bool:

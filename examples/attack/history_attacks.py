@@ -27,7 +27,7 @@ SHOWN = 28
 
 def rollback(lab: Lab) -> None:
     """Restore yesterday's database, then go on from there with other entries."""
-    directory = lab.log("log", INVOICES[:20])
+    directory = lab.honest_log("log", INVOICES[:20])
     yesterday = copy_log(directory, lab.directory / "yesterday")
     (server,) = lab.serve(directory)
     door = lab.door(server)
@@ -75,9 +75,9 @@ def forbidden_type(lab: Lab) -> None:
 
 def _replace_history(lab: Lab, other: Sequence[bytes]) -> None:
     """Show one history, then another under the same key that is longer, at the same address."""
-    before = lab.log("before", INVOICES[:SHOWN])
+    before = lab.double("before", INVOICES[:SHOWN])
     rest = INVOICES[SHOWN : SHOWN + 9]
-    after = lab.log("after", [*lab.either(other, INVOICES[:SHOWN]), *rest])
+    after = lab.double("after", [*lab.either(other, INVOICES[:SHOWN]), *rest])
     first, second = lab.serve(before, after)
     door = lab.door(first)
     client = lab.member("member", door.address)
@@ -109,7 +109,9 @@ def _compare_receipt(lab: Lab, address: str, entry: bytes, receipt: bytes) -> No
         return
     (other,) = client.receipts([there], leaf_indices=[index])
     assert other is not None
-    lab.judge_evidence(format_evidence(make_leaf(leaf_hash(entry), receipt, leaf_hash(there), other)))
+    file = lab.directory / "receipts.tlog-evidence"
+    file.write_bytes(format_evidence(make_leaf(leaf_hash(entry), receipt, leaf_hash(there), other)))
+    lab.judge_evidence(file)
 
 
 def _break_a_rule(lab: Lab, wrong: bytes) -> None:
@@ -123,7 +125,7 @@ def _break_a_rule(lab: Lab, wrong: bytes) -> None:
         admit(NEWCOMER, EXPORTER, FOUNDING),
         *INVOICES[20:24],
     ]
-    (server,) = lab.serve(lab.log("log", entries))
+    (server,) = lab.serve(lab.double("log", entries))
     monitor = lab.monitor("monitor", str(server.announced["grpc"]))
     monitor.run()
     lab.look_at(monitor, "1 pass", "rule_broken")
@@ -131,7 +133,7 @@ def _break_a_rule(lab: Lab, wrong: bytes) -> None:
 
 def _is_refused_by_an_honest_server(lab: Lab, wrong: bytes) -> None:
     """Check that the entry is one that the real server, with its store filled by itself, does not take."""
-    (server,) = lab.serve(lab.log("honest", INVOICES[:3]))
+    (server,) = lab.serve(lab.honest_log("honest", INVOICES[:3]))
     client = lab.member("asker", str(server.announced["grpc"]), fresh=True)
     try:
         client.append([wrong])

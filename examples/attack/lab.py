@@ -7,35 +7,40 @@ the policy file alone. With `is_armed` false the attack is left out, and nobody 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from examples.attack.cast import FOUNDING, GENESIS, LOG_SIGNER, ORIGIN
+from examples.attack.cast import FOUNDING, GENESIS, LOG_SIGNER
 from examples.attack.door import Door
-from examples.attack.double import make_log
+from examples.attack.double import make_double, make_honest_log
+from examples.attack.monitor import Monitor, make_monitor
 from examples.attack.node import Node
-from examples.attack.processes import Process, server_process, tlog
+from examples.attack.processes import Process, run_tlog, server_process
 from tlog.client.log_client import LogClient
 from tlog.client.retry import RetryPolicy
 from tlog.errors import (
     ConsistencyUnprovenError,
     ConvictedError,
-    MalformedError,
     ProofError,
     SplitViewError,
     VerificationError,
 )
-from tlog.evidence import parse_evidence, verify_evidence
-from tlog.monitor.config import load_config
-from tlog.monitor.standing import read_standing
+from tlog.exit_codes import ExitCode
 from tlog.policy import build_policy, format_policy, parse_policy
 
 T = TypeVar("T")
+
+PATIENCE_S = 60.0
+"""How long a scenario waits for what has to happen."""
+QUIET_ROUNDS = 3
+"""How many rounds of every node without a word mean that nobody notices anything."""
 
 ALARM_WORDS = {
     SplitViewError: "two roots of one size",
@@ -74,28 +79,6 @@ class Record:
         return {name for names in self.findings.values() for name in names}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Monitor:
-    """Is a `tlog monitor` with a directory of its own; each run is a process."""
-
-    name: str
-    directory: Path
-
-    def run(self) -> None:
-        """Catch up once, and end."""
-        tlog("monitor", "run", self.directory, "--once", "--json", expect=(0, 1, 3))
-
-    @property
-    def alerts(self) -> list[Any]:
-        """Return the alerts on record, oldest first."""
-        return list(read_standing(load_config(self.directory / "monitor.toml")).newest_alerts)
-
-    @property
-    def position(self) -> int:
-        """Return how many entries are checked."""
-        return read_standing(load_config(self.directory / "monitor.toml")).position
-
-
 class Lab:
     """Runs one scenario in one folder; use it in a `with` block, which ends all that it started."""
 
@@ -104,6 +87,7 @@ class Lab:
         self.directory = directory
         self.is_armed = is_armed
         self.record = Record()
+        self._judged: set[bytes] = set()
         self.use_policy([LOG_SIGNER.vkey])
 
     def __enter__(self) -> Lab:
@@ -134,9 +118,13 @@ class Lab:
         """Run a coroutine in the lab's event loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
 
-    def log(self, name: str, entries: Iterable[bytes], *, config: str = "") -> Path:
-        """Make a log's directory with the founding entries and these."""
-        return make_log(self.directory / name, [*FOUNDING, *entries], config=config)
+    def double(self, name: str, entries: Iterable[bytes], *, config: str = "", publish: bool = True) -> Path:
+        """Make a malicious log's directory with the founding entries and these."""
+        return make_double(self.directory / name, [*FOUNDING, *entries], config=config, publish=publish)
+
+    def honest_log(self, name: str, entries: Sequence[bytes], *, config: str = "") -> Path:
+        """Make an honest log's directory with the founding entries and these."""
+        return make_honest_log(self.directory / name, entries, config=config)
 
     def serve(self, *directories: Path) -> list[Process]:
         """Start a real server on each directory, at the same time."""
@@ -147,15 +135,21 @@ class Lab:
         processes = [self._stack.enter_context(process) for process in starting]
         return [process.await_start() for process in processes]
 
-    def door(self, server: Process) -> Door:
-        """Open an address for one member, which leads to a server."""
-        door = Door(str(server.announced["grpc"]))
+    def enter(self, process: Process) -> Process:
+        """Take over a process that is starting: it ends with the lab."""
+        return self._stack.enter_context(process)
+
+    def door(self, server: Process | None = None) -> Door:
+        """Open an address that leads to a server, or nowhere yet."""
+        door = Door()
         self.wait_for(door.open())
         self._stack.callback(lambda: self.wait_for(door.close()))
+        if server is not None:
+            self.lead(door, server)
         return door
 
     def lead(self, door: Door, server: Process) -> None:
-        """Let a member's address lead to another server."""
+        """Let an address lead to another server."""
         self.wait_for(door.lead_to(str(server.announced["grpc"])))
 
     def member(self, name: str, address: str, *, fresh: bool = False) -> LogClient:
@@ -172,25 +166,36 @@ class Lab:
             )
         )
 
-    def node(self, name: str, address: str) -> tuple[Node, LogClient]:
-        """Start a member's gossip node, with the client that it reads the log by."""
-        node = Node(name, self.directory / f"{name} node", self.policy, ORIGIN)
-        self.wait_for(node.start())
-        self._stack.callback(lambda: self.wait_for(node.close()))
-        return node, self.member(f"{name} reading", address)
+    def node(self, name: str, *, server: str = "", tiles: str = "") -> Node:
+        """Make a member's node that reads the log there; `Node.begin` starts it."""
+        source = f"server = {json.dumps(server)}" if server else f"tiles = {json.dumps(tiles)}"
+        return Node(name, self.directory / f"{name} node", self.policy_file, source, self.enter)
 
-    def monitor(self, name: str, address: str, **limits: float) -> Monitor:
+    def monitor(self, name: str, address: str, **settings: float) -> Monitor:
         """Make a `tlog monitor` that reads the log at an address."""
-        directory = self.directory / name
-        made = ("monitor", "init", directory, "--policy", self.policy_file, "--genesis", GENESIS.hex())
-        tlog(*made, "--server", address, "--json")
-        config = directory / "monitor.toml"
-        lines = []
-        for line in config.read_text().splitlines():
-            setting = line.removeprefix("# ").partition(" = ")[0]
-            lines.append(f"{setting} = {limits[setting]}" if setting in limits else line)
-        config.write_text("\n".join(lines) + "\n")
-        return Monitor(name=name, directory=directory)
+        return make_monitor(self.directory / name, self.policy_file, GENESIS, address, settings)
+
+    def await_all(self, nodes: Sequence[Node], holds: Callable[[Node], bool], what: str) -> None:
+        """Wait until something holds of all nodes. Raises AssertionError, with their logs."""
+        end_s = time.monotonic() + PATIENCE_S
+        while not all(holds(node) for node in nodes):
+            if time.monotonic() > end_s:
+                logs = "".join(f"\n{node.name}: {node.lines[-12:]}" for node in nodes)
+                raise AssertionError(f"not in {PATIENCE_S:g} s: {what}{logs}")
+            time.sleep(0.1)
+
+    def await_rounds(self, nodes: Sequence[Node], rounds: int) -> None:
+        """Wait until every node has ended that many rounds since its mark."""
+        self.await_all(nodes, lambda node: node.rounds >= rounds, f"{rounds} rounds")
+
+    def watch(self, nodes: Sequence[Node], notices: Callable[[Node], bool]) -> None:
+        """Wait until all nodes notice something; where nothing is, until they have looked for long enough."""
+        if self.is_armed:
+            end_s = time.monotonic() + PATIENCE_S
+            while not all(notices(node) for node in nodes) and time.monotonic() < end_s:
+                time.sleep(0.1)
+        else:
+            self.await_rounds(nodes, QUIET_ROUNDS)
 
     def saw(self, who: str, after: str, what: str) -> None:
         """Write down that somebody noticed; the second time is no news."""
@@ -202,19 +207,20 @@ class Lab:
         """Write down what a reader of the table should know."""
         self.record.notes.append(text)
 
-    def judge_evidence(self, data: bytes) -> None:
-        """Verify evidence as a third party would: with the file and the policy, and nothing else."""
-        try:
-            verdict = verify_evidence(parse_evidence(data), parse_policy(self.policy_file.read_bytes()))
-        except (MalformedError, VerificationError) as error:
-            self.record.bad_evidence.append(str(error))
+    def judge_evidence(self, path: Path) -> None:
+        """Verify evidence as a third party does: by `tlog evidence verify`, a file and a policy."""
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        if digest in self._judged:
             return
-        if verdict.unproven:
-            self.record.bad_evidence.append(f"{verdict.kind}: unproven")
+        self._judged.add(digest)
+        ended = run_tlog("evidence", "verify", path, "--policy", self.policy_file, "--json")
+        if ended.returncode != ExitCode.OK:
+            self.record.bad_evidence.append((ended.stderr or ended.stdout).strip())
             return
-        self.record.findings[verdict.kind] = tuple(
-            sorted({*self.record.findings.get(verdict.kind, ()), *(key.name for key in verdict.convicted)})
-        )
+        verdict = json.loads(ended.stdout)
+        names = {key["name"] for key in verdict["convicted"]}
+        kind = str(verdict["kind"])
+        self.record.findings[kind] = tuple(sorted({*self.record.findings.get(kind, ()), *names}))
 
     def expect_alarm(self, who: str, client: LogClient, after: str) -> None:
         """Let a member ask for the checkpoint; an alarm is noticed, with whatever evidence it left behind."""
@@ -225,35 +231,27 @@ class Lab:
         except VerificationError as error:
             self.saw(who, after, ALARM_WORDS.get(type(error), str(error)))
         for path in sorted((self.directory / who).rglob("*.tlog-evidence")):
-            self.judge_evidence(path.read_bytes())
+            self.judge_evidence(path)
 
     def look_at(self, monitor: Monitor, after: str, *kinds: str) -> None:
         """Take the alerts of a monitor for what they are: those of these kinds notice the attack."""
         for alert in monitor.alerts:
+            facts, evidence = alert["facts"], alert["evidence"]
             if alert["kind"] in kinds:
-                reason = alert["facts"].get("reason", alert["kind"])
-                self.saw(monitor.name, after, str(reason))
+                reason = facts.get("reason") if isinstance(facts, dict) else None
+                self.saw(monitor.name, after, str(reason or alert["kind"]))
             else:
                 self.note(f"{monitor.name} also said {alert['kind']}")
-            if alert["evidence"]:
-                self.judge_evidence(Path(alert["evidence"]).read_bytes())
+            if isinstance(evidence, str):
+                self.judge_evidence(Path(evidence))
 
-    def look_at_node(self, node: Node, after: str) -> None:
-        """Take a node's conviction for what it is, with its evidence."""
-        if node.refuses_log:
-            self.saw(node.name, after, "holds evidence, refuses the log")
-        for evidence in node.evidence:
-            self.judge_evidence(evidence)
-
-
-def shown_record(record: Record) -> str:
-    """Format a record for a person who looks for what went wrong."""
-    return json.dumps(
-        {
-            "sightings": [[one.who, one.after, one.what] for one in record.sightings],
-            "findings": {kind: list(names) for kind, names in record.findings.items()},
-            "bad_evidence": record.bad_evidence,
-            "notes": record.notes,
-        },
-        indent=2,
-    )
+    def look_at_node(self, node: Node, after: str = "", *, asking: Node | None = None) -> None:
+        """Take a node's conviction for what it is, with its evidence; `asking` is whose rounds count."""
+        standing = node.standing
+        if node.log.is_refused:
+            time_s = node.alarmed_s("split_view", "rule_broken")
+            self.saw(
+                node.name, f"{(asking or node).round_at(time_s)}{after}", "holds evidence, refuses the log"
+            )
+        for path in standing.evidence_paths:
+            self.judge_evidence(path)

@@ -1,130 +1,159 @@
-"""A member's gossip node: the real pool, gossiper and kept tiles, in this process, over real gRPC."""
+"""A member's node: `tlog node serve` as a process of its own, and what its log and its files say."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from time import monotonic
 
-import grpc
+from examples.attack.cast import ORIGIN
+from examples.attack.monitor import read_alerts
+from examples.attack.processes import Process, node_process, run_tlog
+from tlog.exit_codes import ExitCode
+from tlog.monitor.alert_book import Record
+from tlog.node.config import load_config
+from tlog.node.standing import LogStanding, Standing, alerts_directory, read_standing
+from tlog.strict_json import JsonValue
 
-from tlog.client.log_client import LogClient
-from tlog.gossip.grpc_service import ExchangeDesk, GossipServicer
-from tlog.gossip.grpc_transport import GrpcTransport
-from tlog.gossip.held import hold_checkpoint
-from tlog.gossip.judgement import ALARMS, OFFENCES, Judgement, Outcome
-from tlog.gossip.kept_tiles import KeptForest, KeptTiles
-from tlog.gossip.message import OfferedCheckpoint
-from tlog.gossip.peer_book import PeerBook
-from tlog.gossip.pool import Pool
-from tlog.gossip.round import Gossiper, RoundReport, RunInThread
-from tlog.gossip.state_directory import StateDirectory
-from tlog.merkle import leaf_hash
-from tlog.policy import Policy
-from tlog.v1 import gossip_pb2_grpc
+ROUND_S = 0.3
+TIMEOUT_S = 2.0
+"""How long a node waits for one that does not answer: this, and not the network, is what a cut costs."""
+CONFIG = """\
+[node]
+policy_path = {policy}
+[gossip]
+port = 0
+peers = {peers}
+round_s = {round_s}
+fan_out = 2
+timeout_s = {timeout_s}
+patience_s = 30.0
+# On loopback all members are one host.
+calls_per_s = 1000.0
+burst_calls = 1000
+{settings}
+[[log]]
+origin = {origin}
+"""
+FORGED_WORDS = "sent what no honest node sends"
+"""What a node logs of a peer or caller that it drops."""
+_ROUND = re.compile(r"round [0-9]+: ")
 
-FAN_OUT = 2
 
-
+@dataclass(slots=True)
 class Node:
-    """Follows one log, and gossips with peers; belongs to one event loop."""
+    """Is one node with a directory of its own; whoever made it ends its process."""
 
-    def __init__(self, name: str, directory: Path, policy: Policy, origin: str) -> None:
-        """Make a node that knows no peer yet."""
-        self.name = name
-        self._directory = directory
-        self._policy = policy
-        self._origin = origin
-        self._state = StateDirectory(directory / "gossip", policy)
-        self._tiles = KeptTiles(directory / "tiles", policy)
-        self._thread = ThreadPoolExecutor(1, f"{name} pool")
-        self._run = RunInThread(self._thread)
-        self.told: list[Judgement] = []
+    name: str
+    directory: Path
+    policy: Path
+    source: str
+    """The setting that says where the log is read."""
+    enter: Callable[[Process], Process]
+    """Takes over the processes that it starts."""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """More of the [gossip] table."""
+    _process: Process | None = None
+    _mark: int = 0
 
-    async def start(self) -> None:
-        """Serve Exchange on loopback; `address` is where."""
-        self._transport = GrpcTransport(timeout_s=5.0)
-        self.gossiper = Gossiper(
-            Pool(self._policy, self._state, KeptForest({self._origin: self._tiles})),
-            PeerBook([]),
-            self._transport,
-            fan_out=FAN_OUT,
-            clock=monotonic,
-            randomness=random.Random(self.name),  # noqa: S311 - whom to ask next, the same in every run
-            run=self._run,
-            on_judgement=lambda _, judgement: self.told.append(judgement),
+    def begin(self, peers: Sequence[str] = ()) -> None:
+        """Write its configuration, and start it; `await_start` waits until it serves."""
+        text = CONFIG.format(
+            policy=json.dumps(str(self.policy)),
+            peers=json.dumps(list(peers)),
+            round_s=ROUND_S,
+            timeout_s=TIMEOUT_S,
+            settings="\n".join(f"{name} = {value}" for name, value in self.settings.items()),
+            origin=json.dumps(ORIGIN),
         )
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        servicer = GossipServicer(ExchangeDesk(self.gossiper, monotonic))
-        gossip_pb2_grpc.add_GossipServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        await self._server.start()
+        self.directory.mkdir(exist_ok=True)
+        (self.directory / "node.toml").write_text(f"{text}{self.source}\n")
+        self.mark()
+        self._process = self.enter(node_process(self.directory))
 
-    async def close(self) -> None:
-        """End everything."""
-        await self._server.stop(None)
-        await self._transport.close()
-        self._thread.shutdown()
-        self._tiles.close()
+    def again(self) -> None:
+        """Start it anew, with the configuration that is there."""
+        self._process = self.enter(node_process(self.directory))
+        self._process.await_start()
 
-    def meet(self, peers: Iterable[str]) -> None:
-        """Take over a list of peers, without this node's own address."""
-        self.gossiper.book.replace([address for address in peers if address != self.address])
+    @property
+    def process(self) -> Process:
+        """Return the process that was started last."""
+        assert self._process is not None
+        return self._process
 
-    async def follow(self, client: LogClient) -> int:
-        """Read the log up to its newest checkpoint, keep the tree, and judge it; returns its size.
+    @property
+    def address(self) -> str:
+        """Return where it gossips: host:port."""
+        return str(self.process.announced["gossip"])
 
-        Raises what the client raises, and ProofError when the leaves do not lead to the root.
-        """
-        return await self._run(lambda: self._follow(client))
+    @property
+    def alerts(self) -> Sequence[Record]:
+        """Return all alerts on record, oldest first."""
+        return read_alerts(alerts_directory(load_config(self.directory / "node.toml")))
 
-    async def judge(self, note: bytes) -> Judgement:
-        """Judge one checkpoint that came from elsewhere than a peer."""
-        judgement = await self._run(
-            lambda: self.gossiper.pool.judge(OfferedCheckpoint(note=note), monotonic())
-        )
-        self.told.append(judgement)
-        return judgement
+    @property
+    def standing(self) -> Standing:
+        """Return what its files say, as `tlog node status` reads them."""
+        return read_standing(load_config(self.directory / "node.toml"))
 
-    async def round(self) -> RoundReport:
-        """Contact a few peers."""
-        return await self.gossiper.gossip_round(ask_logs=False)
+    @property
+    def log(self) -> LogStanding:
+        """Return what its files say of the log."""
+        (log,) = self.standing.logs
+        return log
 
     @property
     def size(self) -> int:
         """Return the size of the newest checkpoint that is held."""
-        newest = self.gossiper.pool.newest(self._origin)
+        newest = self.log.newest
         return 0 if newest is None else newest.tree_size
 
-    @property
-    def refuses_log(self) -> bool:
-        """Whether it holds evidence, and therefore refuses the log."""
-        return self.gossiper.pool.convictions.is_refused(self._origin)
+    def mark(self) -> None:
+        """Count rounds from here on."""
+        file = self.directory / "node.stderr"
+        self._mark = file.stat().st_size if file.exists() else 0
 
     @property
-    def alarms(self) -> list[Judgement]:
-        """Return what a person should hear of."""
-        return [judgement for judgement in self.told if judgement.outcome in ALARMS]
+    def lines(self) -> list[str]:
+        """Return what it has logged since the mark."""
+        return (
+            (self.directory / "node.stderr").read_bytes()[self._mark :].decode(errors="replace").splitlines()
+        )
 
     @property
-    def offences(self) -> list[Judgement]:
-        """Return what no honest node sends, and somebody sent."""
-        return [judgement for judgement in self.told if judgement.outcome in OFFENCES]
+    def rounds(self) -> int:
+        """Return how many rounds it has ended since the mark."""
+        return sum(1 for line in self.lines if _ROUND.search(line))
 
-    @property
-    def evidence(self) -> list[bytes]:
-        """Return the evidence files of its directory."""
-        return self._state.evidence()
+    def alarmed_s(self, *kinds: str) -> float | None:
+        """Return when it first raised an alarm of these kinds, in seconds since 1970; None: it did not."""
+        return next((_number(alert["time_s"]) for alert in self.alerts if alert["kind"] in kinds), None)
 
-    def _follow(self, client: LogClient) -> int:
-        verified = client.checkpoint()
-        start = self._tiles.tree_size
-        if verified.tree_size > start:
-            leaves = [leaf_hash(entry) for _, entry in client.entries(start, verified.tree_size)]
-            self._tiles.extend(hold_checkpoint(verified.note, self._policy), [leaves])
-        judgement = self.gossiper.pool.judge(OfferedCheckpoint(note=verified.note), monotonic())
-        if judgement.outcome not in (Outcome.NEW, Outcome.KNOWN, Outcome.STALE):
-            self.told.append(judgement)
-        return verified.tree_size
+    def said_s(self, words: str) -> float | None:
+        """Return when it first logged these words since the mark; None: it did not."""
+        return next((_time_s(line) for line in self.lines if words in line), None)
+
+    def round_at(self, time_s: float | None) -> str:
+        """Say in which round since the mark, from 1, it was at a time of this machine's clock."""
+        if time_s is None:
+            return "no round"
+        ended = [line for line in self.lines if _ROUND.search(line) and _time_s(line) < time_s]
+        return "1 round" if not ended else f"{len(ended) + 1} rounds"
+
+    def is_well(self) -> bool:
+        """Ask `tlog node status`, as its operator does, whether nothing speaks against the log."""
+        return run_tlog("node", "status", self.directory, "--json").returncode == ExitCode.OK
+
+
+def _time_s(line: str) -> float:
+    """Read the time that a line of a log begins with: 2025-03-01 12:00:00,000, of this machine's zone."""
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+
+
+def _number(value: JsonValue) -> float:
+    assert isinstance(value, int | float)
+    return float(value)

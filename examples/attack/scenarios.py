@@ -93,7 +93,7 @@ SCENARIOS = (
         name="two-faced-witness",
         title="a witness cosigns two histories",
         play=witness_attacks.two_faced_witness,
-        noticed_by=("member A", "member B", "honest witnesses"),
+        noticed_by=("member A", "member B", "member C", "honest witnesses"),
         convicts=(ORIGIN, witness_attacks.TRAITOR),
     ),
     Scenario(

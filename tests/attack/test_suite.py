@@ -12,7 +12,7 @@ from examples.attack.lab import Lab, Record, Sighting
 from examples.attack.scenarios import SCENARIOS, Scenario
 from examples.attack.suite import Result
 
-QUICK = ["split-view", "drop", "lying-peer"]
+REPRESENTATIVE = ["split-view", "drop", "stale-view"]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -20,19 +20,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_lies_that_are_told_are_noticed_by_everybody_who_should(capsys: pytest.CaptureFixture[str]) -> None:
-    code, document = run(capsys, *QUICK)
-    assert (code, document["passed"]) == (0, True), document
-    split_view, drop, lying_peer = document["attacks"]
-    assert split_view["evidence"] == {"sizes": ["attack.example/alliance"]}
-    assert sorted(drop["evidence"]) == ["leaf", "sizes"]
-    assert lying_peer["evidence"] == {}
-
-
 def test_lies_that_are_not_told_are_noticed_by_nobody_and_the_suite_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, document = run(capsys, *QUICK, "--disarmed")
+    code, document = run(capsys, *REPRESENTATIVE, "--disarmed")
     assert (code, document["passed"]) == (1, False), document
     for attack in document["attacks"]:
         assert (attack["noticed"], attack["evidence"]) == ([], {}), attack
