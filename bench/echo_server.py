@@ -20,7 +20,7 @@ import grpc
 
 from bench.measure import CpuTime, cpu_time
 from bench.served import REPOSITORY, START_TIMEOUT_S, read_line
-from server.app import GRPC_OPTIONS
+from server.grpc_server import GRPC_OPTIONS
 
 SERVICE = "bench.Echo"
 METHOD = f"/{SERVICE}/Call"
