@@ -102,6 +102,77 @@ def test_a_source_that_breaks_changes_nothing(log: TwoHistories, tmp_path: Path)
 
 def test_what_a_crash_left_behind_the_checkpoint_is_cut_off(log: TwoHistories, tmp_path: Path) -> None:
     kept = KeptTiles(tmp_path, log.policy)
+def broken_off(log: TwoHistories, start: int, end: int, history: str = "main") -> Iterator[list[bytes]]:
+    yield from leaves(log, start, end, history, run=300)
+    raise RemoteError("gone")
+
+
+@pytest.mark.parametrize("kept_size", [0, 600])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_fetch_that_breaks_off_goes_on_where_it_was(
+    log: TwoHistories, tmp_path: Path, kept_size: int, is_restarted: bool
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    if kept_size:
+        extend(kept, log, kept_size)
+    for end in (900, 1_000, 65_900):
+        with pytest.raises(RemoteError):
+            kept.extend(
+                log.held("main", SIZE), broken_off(log, kept.fetched_size, end), start=kept.fetched_size
+            )
+        if is_restarted:
+            # What stands above the leaves may be lost with a crash.
+            kept.close()
+            for path in tmp_path.glob("level-[12]"):
+                path.write_bytes(path.read_bytes()[: 32 * (kept_size >> 8 * int(path.name[-1]))])
+            kept = KeptTiles(tmp_path, log.policy)
+        # Nothing that was not verified yet is shown to anybody.
+        assert (kept.tree_size, kept.fetched_size) == (kept_size, end)
+        assert kept.path(700, 800) is None
+        with pytest.raises(OutOfRangeError):
+            kept.read_node(0, kept_size)
+    kept.extend(log.held("main", SIZE), leaves(log, 65_900, SIZE), start=65_900)
+    for start in (1, 256, 700, 65_537):
+        assert kept.path(start, SIZE) == log.path("main", start, SIZE)
+    kept.close()
+
+
+def test_everything_may_have_come_before_it_broke_off(log: TwoHistories, tmp_path: Path) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    with pytest.raises(RemoteError):
+        kept.extend(log.held("main", 700), broken_off(log, 0, 700))
+    kept.extend(log.held("main", 700), (), start=700)
+    assert kept.path(600, 700) == log.path("main", 600, 700)
+    kept.close()
+
+
+def test_wrong_leaves_that_came_before_it_broke_off_are_forgotten_when_they_lead_nowhere(
+    log: TwoHistories, tmp_path: Path
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 300)
+    with pytest.raises(RemoteError):
+        kept.extend(log.held("main", 700), broken_off(log, 300, 600, "other"))
+    with pytest.raises(ProofError):
+        kept.extend(log.held("main", 700), leaves(log, 600, 700), start=600)
+    assert (kept.tree_size, kept.fetched_size) == (300, 300)
+    extend(kept, log, 700)
+    assert kept.path(300, 700) == log.path("main", 300, 700)
+    kept.close()
+
+
+@pytest.mark.parametrize("wrong", [[bytes(31)], [bytes(32), b""], [bytes(32)] * 101])
+def test_what_are_no_leaves_of_this_tree_is_not_even_fetched(
+    log: TwoHistories, tmp_path: Path, wrong: list[bytes]
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    extend(kept, log, 600)
+    with pytest.raises(ProofError):
+        kept.extend(log.held("main", 700), [wrong])
+    assert kept.fetched_size == 600
+    kept.close()
+
+
     extend(kept, log, 600)
     kept.close()
     for name in ("level-0", "level-1", "level-2"):

@@ -12,7 +12,8 @@ One thread extends, any thread reads: what a reader sees never changes below the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tlog.errors import CorruptionError, OutOfRangeError, ProofError, StorageError
@@ -123,40 +124,45 @@ class KeptTiles:
             if start < self._fetched:
                 self._forget_fetched()
             for hashes in leaf_hashes:
-                self._take(held, hashes)
-            self._keep(held)
+                with self._or_forget():
+                    self._take(held, hashes)
+            with self._or_forget():
+                self._keep(held)
         except OSError as error:
-            self._forget_fetched()
             raise StorageError(f"tiles cannot be written to {self._directory}: {error}") from error
 
     def _take(self, held: HeldCheckpoint, hashes: Sequence[bytes]) -> None:
-        """Write a run of leaves behind those that are fetched; on an error none of them is fetched."""
+        """Write a run of leaves behind those that are fetched."""
         start, end = self._fetched, self._fetched + len(hashes)
-        try:
-            if end > held.tree_size:
-                raise ProofError(f"{end} leaves came where the checkpoint has {held.tree_size}")
-            self._write(0, start, hashes)
-            self._complete(start, end)
-        except BaseException:
-            self._forget_fetched()
-            raise
+        if end > held.tree_size:
+            raise ProofError(f"{end} leaves came where the checkpoint has {held.tree_size}")
+        if any(len(leaf_hash) != HASH_BYTES for leaf_hash in hashes):
+            raise ProofError(f"something that is no hash came among the leaves [{start}, {end})")
+        self._write(0, start, hashes)
+        self._complete(start, end)
         self._fetched = end
 
     def _keep(self, held: HeldCheckpoint) -> None:
-        """Keep what is fetched, durably, if it leads to the root; otherwise none of it is fetched."""
+        """Keep what is fetched, durably, if it leads to the root."""
+        size = self._fetched
+        if size != held.tree_size or self._root_hash(size) != held.root_hash:
+            raise ProofError(
+                f"the leaves of {held.origin} up to {size} do not lead to its checkpoint of size "
+                f"{held.tree_size}"
+            )
+        for file in self._files:
+            os.fsync(file)
+        replace_file(self._directory / CHECKPOINT_NAME, held.note)
+        self._held = held
+
+    @contextmanager
+    def _or_forget(self) -> Iterator[None]:
+        """Forget, on any error, what was fetched: some of it may be wrong, or half written."""
         try:
-            if self._fetched != held.tree_size or self._root_hash(held.tree_size) != held.root_hash:
-                raise ProofError(
-                    f"the leaves of {held.origin} up to {self._fetched} do not lead to its checkpoint of size "
-                    f"{held.tree_size}"
-                )
-            for file in self._files:
-                os.fsync(file)
-            replace_file(self._directory / CHECKPOINT_NAME, held.note)
+            yield
         except BaseException:
             self._forget_fetched()
             raise
-        self._held = held
 
     def _forget_fetched(self) -> None:
         self._fetched = self.tree_size

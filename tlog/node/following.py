@@ -79,9 +79,15 @@ class TreeFollower:
             newest = await self._newest()
         if newest is None or newest.tree_size <= self.tree.tree_size:
             return
-        leaves = self.source.leaf_hashes(self.tree.tree_size, newest)
-        await loop.run_in_executor(self.reading, self.tree.extend, newest, leaves)
+        await loop.run_in_executor(self.reading, self._extend, newest)
         await self.gossiper.tree_grew(self.origin)
+
+    def _extend(self, newest: HeldCheckpoint) -> None:
+        """Go on where a fetch broke off, unless that had another aim."""
+        fetched = self.tree.fetched_size
+        start = fetched if fetched <= newest.tree_size else self.tree.tree_size
+        leaves = self.source.leaf_hashes(start, newest) if start < newest.tree_size else ()
+        self.tree.extend(newest, leaves, start=start)
 
     def _watch(self, held: HeldCheckpoint | None, offered: OfferedCheckpoint, size: int) -> None:
         """Compare what the log shows with what was held before it was asked; at first that is the same."""
