@@ -79,6 +79,11 @@ class StorageFloor:
             times_s.append(perf_counter() - started_s)
         return times_s
 
+    def row_counts(self) -> list[int]:
+        """Return how many rows each table holds: entries, identities, business keys."""
+        with self._environment.begin() as transaction:
+            return [int(transaction.stat(table)["entries"]) for table in self._tables]
+
     def close(self) -> None:
         """Close the environment."""
         self._environment.close()

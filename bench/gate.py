@@ -194,9 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gate", description="Fail where it got slower.")
     parser.add_argument("--write", action="store_true", help="write the baseline anew from this machine")
     parser.add_argument("--baseline", type=Path, default=BASELINE)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="for prefilled logs (%(default)s)")
     parser.add_argument("--tiny", action="store_true", help="see that it runs; no number of it counts")
     options = parser.parse_args(arguments)
-    settings = _settings("tiny" if options.tiny else "short")
+    settings = _settings("tiny" if options.tiny else "short", options.out)
     watch = NoiseWatch()
     console = Console(width=None if sys.stdout.isatty() else 120)
     with ExitStack() as stack:
@@ -216,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
-def _settings(profile: Profile) -> Settings:
-    settings = Settings.for_profile(profile, FOLDER)
+def _settings(profile: Profile, folder: Path) -> Settings:
+    settings = Settings.for_profile(profile, folder)
     return replace(settings, tree_sizes=settings.tree_sizes[:1], rounds=min(settings.rounds, ROUNDS))
 
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure import cpu_time, spread
+from bench.measure import cpu_time, median, spread
 
 MAX_STEAL = 0.05
 MAX_FOREIGN = 0.15
@@ -107,7 +107,7 @@ def judge(start: MachineTime, end: MachineTime, own_s: float, samples_s: list[fl
         steal=(end.stolen_s - start.stolen_s) / total_s,
         foreign=foreign_s / total_s,
         spread=spread(samples_s),
-        calibration_us=sorted(samples_s)[len(samples_s) // 2] * 1e6,
+        calibration_us=median(samples_s) * 1e6,
         samples=len(samples_s),
     )
 

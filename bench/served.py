@@ -60,7 +60,7 @@ def serving(directory: Path, overrides: Mapping[str, Mapping[str, object]] | Non
     with errors_path.open("w") as errors:
         started_s = monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tlog", "serve", str(directory), "--json"],
+            [sys.executable, "-m", "tlog", "serve", str(directory.absolute()), "--json"],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=errors,
