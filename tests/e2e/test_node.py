@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from _support.alliance import Alliance
+from _support.alliance import TIME, Alliance, key
 from _support.command_line import tlog
 from _support.log_directory import make_log_directory, serving
 from _support.real_node import RealNode, make_node_directory, set_in_gossip
@@ -20,6 +20,9 @@ from _support.submitting_log import SubmittingLog
 from _support.two_histories import TwoHistories
 
 from tlog.client import LogClient, RetryPolicy
+from tlog.evidence import make_same_size
+from tlog.evidence_store import EvidenceStore
+from tlog.governance import Member, MemberKey, build_member
 from tlog.log import Log
 from tlog.policy import build_policy, format_policy
 from tlog.v1 import gossip_pb2, gossip_pb2_grpc
@@ -220,9 +223,6 @@ def test_members_hear_of_evidence_from_each_other(
     tmp_path: Path, config: Path, alliance: Alliance, policy: Path
 ) -> None:
     """Evidence that some other process put into the one node's directory reaches the other node."""
-    from tlog.evidence import make_same_size
-    from tlog.evidence_store import EvidenceStore
-
     log = TwoHistories(12, signer=alliance.signer)
     log.fork("other", 5, 12)
     first = make_node_directory(tmp_path / "first", policy)
@@ -235,6 +235,36 @@ def test_members_hear_of_evidence_from_each_other(
             )
             other.wait_for(lambda status: status["logs"][0]["is_convicted"])
             assert one.end() == 0
+
+
+def test_a_node_finds_its_peers_in_the_membership_of_the_log(
+    tmp_path: Path, alliance: Alliance, policy: Path
+) -> None:
+    """Nobody is listed: a member's source in the log is all that leads the one node to the other."""
+    bank = Member(
+        id="bank",
+        name="Bank",
+        sources=("https://localhost/bank",),
+        roles=("exporter",),
+        keys=(MemberKey(public_key=key("bank").public_key, revoked=False),),
+    )
+    link = alliance.next_link()
+    alliance.add_governance(build_member(origin=alliance.origin, time=TIME, **link, member=bank))
+    config = make_log_directory(tmp_path / "log", alliance)
+    log = TwoHistories(12, signer=alliance.signer)
+    log.fork("other", 5, 12)
+    banks = make_node_directory(tmp_path / "bank", policy)
+    set_in_gossip(banks, {"listen_address": "localhost"})
+    with serving(config) as server, RealNode(banks) as one:
+        directory = make_node_directory(tmp_path / "node", policy, server=server.grpc_address)
+        set_in_gossip(directory, {"membership_port": int(one.address.rpartition(":")[2])})
+        EvidenceStore(banks / "state" / "evidence", build_policy([alliance.signer.vkey])).add(
+            make_same_size(log.note("main", 12), log.note("other", 12))
+        )
+        one.wait_for(lambda status: status["logs"][0]["is_convicted"])
+        with RealNode(directory) as other:
+            other.wait_for(lambda status: status["logs"][0]["is_convicted"])
+            assert other.end() == 0
 
 
 def test_a_node_runs_a_monitor_and_a_witness_as_well(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from tlog.governance import Member, MemberKey
 from tlog.governance_schema import MemberStatus
-from tlog.node.member_peers import member_addresses
+from tlog.node.member_peers import addresses_to_ask, member_addresses
 
 
 def member(name: str, *sources: str, status: MemberStatus = MemberStatus.ACTIVE) -> Member:
@@ -39,3 +39,16 @@ def test_who_is_suspended_or_names_no_host_is_not_asked() -> None:
     gone = replace(bank, id="gone", sources=("https://gone.example",), status=MemberStatus.SUSPENDED)
     other = member("other", "urn:example:meter", "http://plain.example", "https://", "https://[bad")
     assert addresses(gone, other) == ()
+
+
+def test_the_static_list_comes_first_and_nobody_is_asked_twice_nor_oneself() -> None:
+    of_members = [("bank.example:8655", "me.example:8655"), ("port.example:8655", "bank.example:8655")]
+    assert addresses_to_ask(
+        ["node.bank.example:9000", "port.example:8655"], of_members, "me.example:8655"
+    ) == (
+        "node.bank.example:9000",
+        "port.example:8655",
+        "bank.example:8655",
+    )
+    assert addresses_to_ask(["me.example:8655"], [], "me.example:8655") == ()
+    assert addresses_to_ask(["a:1"], [], "") == ("a:1",)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from tlog.client import LogClient, RetryPolicy, VerifiedCheckpoint
@@ -20,7 +19,7 @@ from tlog.gossip.round import Gossiper
 from tlog.membership import Registry
 from tlog.monitor.alerts import Alert
 from tlog.node.leaves import LeafSource
-from tlog.node.member_peers import member_addresses
+from tlog.node.member_peers import addresses_to_ask, member_addresses
 from tlog.node.shown_file import ShownFile
 from tlog.node.shown_view import Shown, ShownView
 from tlog.policy import Policy
@@ -144,8 +143,7 @@ class MemberFollower:
         if shown is not None:
             await self.gossiper.see(self.server, OfferedCheckpoint(note=shown.note))
         self.members_of[self.origin] = member_addresses(registry, self.port)
-        addresses = dict.fromkeys(chain(self.listed, *self.members_of.values()))
-        self.book.replace(address for address in addresses if address != self.own_address)
+        self.book.replace(addresses_to_ask(self.listed, self.members_of.values(), self.own_address))
 
     def _read(self) -> tuple[Registry, VerifiedCheckpoint | None]:
         with LogClient(

@@ -7,6 +7,8 @@ log is not asked any more.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from urllib.parse import urlsplit
 
 from tlog.governance import MemberStatus
@@ -23,6 +25,14 @@ def member_addresses(registry: Registry, port: int) -> tuple[str, ...]:
             if host := _host(source):
                 hosts[host] = None
     return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+
+
+def addresses_to_ask(
+    listed: Iterable[str], of_members: Iterable[Iterable[str]], own_address: str
+) -> tuple[str, ...]:
+    """Return the listed nodes and then those of the members, each once, without this node itself."""
+    every = dict.fromkeys(chain(listed, *of_members))
+    return tuple(address for address in every if address != own_address)
 
 
 def _host(source: str) -> str | None:

@@ -36,6 +36,7 @@ from tlog.node.alarms import alert_of
 from tlog.node.config import Config
 from tlog.node.following import MemberFollower, ShownWatch, TreeFollower
 from tlog.node.leaves import EntryLeaves, TileLeaves
+from tlog.node.member_peers import addresses_to_ask
 from tlog.node.repeating import repeat
 from tlog.node.roles import run_monitor, run_witness
 from tlog.node.shown_file import ShownFile
@@ -118,7 +119,7 @@ class Node:
         stack.push_async_callback(transport.close)
         gossiper = Gossiper(
             Pool(policy, state, KeptForest(trees), patience_s=settings.patience_s, now_s=time.monotonic()),
-            PeerBook(address for address in settings.peers if address != settings.own_address),
+            PeerBook(addresses_to_ask(settings.peers, (), settings.own_address)),
             transport,
             fan_out=settings.fan_out,
             clock=time.monotonic,
