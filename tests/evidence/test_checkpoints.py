@@ -8,6 +8,7 @@ import pytest
 from _support.signed_tree import SignedTree, signed_checkpoint
 from _support.signers import cosigner, ml_dsa_cosigner, signer
 
+from bench.growing_tree import GrowingTree
 from tlog.checkpoint import Checkpoint
 from tlog.errors import MalformedError, PolicyError, ProofError, SignatureError
 from tlog.evidence import (
@@ -27,7 +28,7 @@ from tlog.evidence import (
     parse_evidence,
     verify_evidence,
 )
-from tlog.merkle import EMPTY_ROOT
+from tlog.merkle import EMPTY_ROOT, prove_consistency_path, verify_fork
 from tlog.note import Signature, Signer, add_signatures, sign_note
 from tlog.policy import build_policy, parse_policy
 
@@ -70,6 +71,24 @@ def test_every_pair_of_forked_trees_convicts(leaf: int) -> None:
             assert log_key(verdict) == (KeyRole.LOG, LOG.vkey)
             assert verdict.tree_sizes == (size1, size2)
             assert (verdict.kind, verdict.origin, verdict.unproven) == (EvidenceKind.SIZES, ORIGIN, False)
+
+
+def test_the_path_shows_every_fork_at_every_leaf_for_every_pair_of_sizes_to_64() -> None:
+    honest = GrowingTree()
+    for entry in ENTRIES:
+        honest.append(entry)
+    pairs = 0
+    for leaf in range(MOST):
+        fork = honest.fork(leaf)
+        for number in range(leaf, MOST):
+            fork.append(b"another %d" % number)
+        for size2 in range(leaf + 2, MOST + 1):
+            root2 = fork.root(size2)
+            for size1 in range(leaf + 1, size2):
+                path = prove_consistency_path(fork.read_node, size1, size2)
+                verify_fork(size1, size2, path, honest.root(size1), root2)
+                pairs += 1
+    assert pairs == 43_680
 
 
 def test_trees_that_fork_at_the_last_leaf_convict() -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 from _support.two_histories import ORIGIN, KeptHistory, TwoHistories
 
-from tlog.errors import PushbackError, RemoteError
+from tlog.errors import PushbackError, RemoteError, StorageError
 from tlog.gossip.judgement import Judgement, Outcome
 from tlog.gossip.message import MAX_CHECKPOINTS, GossipMessage, OfferedCheckpoint
 from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.pool import Pool
 from tlog.gossip.round import Gossiper
-from tlog.gossip.state import MemoryState, NoTrees
+from tlog.gossip.state import MemoryState, NoTrees, StoredView
 
 Answer = Callable[[GossipMessage], Awaitable[GossipMessage]]
 
@@ -253,3 +253,24 @@ def test_an_alarm_is_told_once_however_many_peers_hold_it(world: World) -> None:
     told = [judgement for _, judgement in world.told if judgement.outcome is Outcome.UNPROVEN]
     assert len(told) == 1
     assert one.pool.trusted(ORIGIN) is None
+
+
+def test_a_full_disk_in_one_contact_hides_no_alarm(world: World) -> None:
+    class Full(MemoryState):
+        def save(self, origin: str, view: StoredView) -> None:
+            if view.newest == world.log.note("main", 36):
+                raise StorageError("the disk is full")
+            super().save(origin, view)
+
+    one = world.node("main", 20, trees=False, peers=["ahead"])
+    one.pool._state = Full()
+    one.pool.judge(world.log.offer("other", 30), 0.0)
+    world.now_s = 600.0
+
+    async def ahead(message: GossipMessage) -> GossipMessage:
+        return GossipMessage(checkpoints=(world.log.offer("main", 36, 20),))
+
+    world.wire.answers["ahead"] = ahead
+    with pytest.raises(StorageError):
+        asyncio.run(one.gossip_round())
+    assert [judgement.outcome for _, judgement in world.told] == [Outcome.UNPROVEN]

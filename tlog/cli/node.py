@@ -185,7 +185,7 @@ def serve(
 def status(*, directory: DirectoryArgument, as_json: JsonOption = False) -> ExitCode:
     """Say what a node holds of each log, and whether anything speaks against it; it may be running.
 
-    Ends with 1 while a log is convicted, or two of its checkpoints are not proven consistent, or it keeps
+    Ends with 1 while a log or a witness is convicted, two checkpoints of a log are not proven consistent, or it keeps
     showing less than it has signed.
     """
     from tlog.node.config import load_config

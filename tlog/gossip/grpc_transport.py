@@ -63,11 +63,6 @@ class GrpcTransport:
         for channel in channels:
             await channel.close()
 
-    async def forget(self, keep: frozenset[str]) -> None:
-        """Close the channels to all addresses that are not to be kept."""
-        for address in [one for one in self._channels if one not in keep]:
-            await self._channels.pop(address).close()
-
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:

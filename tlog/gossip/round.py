@@ -120,9 +120,15 @@ class Gossiper:
         known = {*self.book.addresses, *self._logs}
         self._views = {address: view for address, view in self._views.items() if address in known}
         contacts: list[Awaitable[list[Judgement] | None]] = [self.contact(address) for address in asked]
-        results = await asyncio.gather(*contacts)
+        # A disk that takes nothing more ends a contact: the others, and the clock, are heard all the same.
+        ended = await asyncio.gather(*contacts, return_exceptions=True)
         overdue = await self._run(lambda: self.pool.overdue(self._clock()))
         self._tell("", overdue)
+        results: list[list[Judgement] | None] = []
+        for one in ended:
+            if isinstance(one, BaseException):
+                raise one
+            results.append(one)
         return RoundReport(
             asked=asked,
             answered=tuple(
