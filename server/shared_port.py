@@ -48,10 +48,7 @@ class SharedPort:
             for family, sockaddr in dict.fromkeys(addresses):
                 host, _, *rest = sockaddr
                 try:
-                    if port:
-                        # Alone first: with SO_REUSEPORT we would share with a stranger, and not notice.
-                        _bound(family, (host, port, *rest), shared=False).close()
-                    sockets.append(_bound(family, (host, port, *rest), shared=True))
+                    sockets.append(_keep(family, (host, port, *rest)))
                 except OSError as error:
                     if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                         raise
@@ -72,14 +69,28 @@ class SharedPort:
             bound.close()
 
 
-def _bound(family: int, sockaddr: tuple[object, ...], *, shared: bool) -> socket.socket:
+def _keep(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
+    """Bind an address that nobody listens on, so that only those who share can listen there."""
+    # Alone first: with SO_REUSEPORT we would share with a stranger, and not notice. As every server does,
+    # past connections of the last run that linger, but not past a listener.
+    alone = _bound(family, sockaddr, socket.SO_REUSEADDR)
+    sockaddr = alone.getsockname()
+    alone.close()
+    try:
+        return _bound(family, sockaddr, socket.SO_REUSEPORT)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        # Lingering connections of a server that did not share its port. While nobody listens, a server that
+        # does not share could now take the port as well, so this is not the first choice.
+        return _bound(family, sockaddr, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+
+
+def _bound(family: int, sockaddr: tuple[object, ...], *options: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if shared:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        else:
-            # As a server would: connections of the last run that linger do not count, listeners do.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option in options:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
         bound.bind(sockaddr)
     except BaseException:
         bound.close()
