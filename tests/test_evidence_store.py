@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from _support.alliance import Alliance, key
-from _support.signed_tree import SignedTree
+from _support.signed_tree import SignedTree, signed_checkpoint
 from _support.signers import cosigner, signer
 
+from tlog.checkpoint import Checkpoint
 from tlog.errors import (
     ConvictedError,
     CorruptionError,
@@ -20,7 +21,14 @@ from tlog.errors import (
     StorageError,
     VerificationError,
 )
-from tlog.evidence import Evidence, format_evidence, make_rule, make_same_size, make_sizes
+from tlog.evidence import (
+    MAX_SPREAD_BYTES,
+    Evidence,
+    format_evidence,
+    make_rule,
+    make_same_size,
+    make_sizes,
+)
 from tlog.evidence_store import EvidenceStore
 from tlog.policy import Policy, build_policy
 
@@ -96,6 +104,33 @@ def test_what_convicts_one_more_key_is_kept_as_well(directory: Path) -> None:
     assert len(store.pieces()) == 2
     assert store.add(SIZES).path in {stored.path for stored in store.pieces()}
     assert len(store.pieces()) == 2
+
+
+def long_evidence() -> Evidence:
+    """Evidence that is longer than what nodes spread, of two notes with very long extension lines."""
+    notes = [
+        signed_checkpoint(Checkpoint(ORIGIN, 8, tree.root(8), ("x" * 900_000,)), [LOG])
+        for tree in (ONE, OTHER)
+    ]
+    return make_same_size(*notes)
+
+
+def test_a_piece_that_can_be_spread_is_kept_beside_one_that_is_too_long_for_it(directory: Path) -> None:
+    store = opened(directory)
+    long = store.add(long_evidence())
+    assert long.length == long.path.stat().st_size > MAX_SPREAD_BYTES
+    assert store.add(long_evidence()) == long
+    short = store.add(SAME_SIZE)
+    assert (short.length, len(store.pieces())) == (short.path.stat().st_size, 2)
+    assert opened(directory).add(SIZES).path == short.path
+    assert opened(directory).add(long_evidence()).path in {long.path, short.path}
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_a_piece_that_is_too_long_is_not_kept_beside_one_that_can_be_spread(directory: Path) -> None:
+    short = opened(directory).add(SAME_SIZE)
+    assert opened(directory).add(long_evidence()).path == short.path
+    assert len(list(directory.iterdir())) == 1
 
 
 def test_evidence_against_a_witness_convicts_no_log(directory: Path) -> None:

@@ -29,6 +29,7 @@ from tlog.policy import (
     PolicyGroup,
     PolicyLog,
     PolicyWitness,
+    build_log_policy,
     build_policy,
     format_policy,
     open_checkpoint,
@@ -676,6 +677,21 @@ def test_a_simple_policy_is_built() -> None:
     assert open_checkpoint(cosigned(), build_policy([LOG.vkey], [X1.vkey])) == CHECKPOINT
     with pytest.raises(PolicyError, match="lists no log"):
         open_checkpoint(cosigned(), build_policy([]))
+
+
+def test_a_log_that_is_not_named_like_its_key_is_trusted_for_its_origin_only() -> None:
+    origin = "an origin with spaces"
+    policy = build_log_policy([Verifier.from_vkey(LOG.vkey)], origin)
+    named = replace(CHECKPOINT, origin=origin)
+    assert open_checkpoint(sign_note(format_checkpoint(named), [LOG]), policy) == named
+    with pytest.raises(PolicyError, match="does not list"):
+        open_checkpoint(cosigned(), policy)
+    with pytest.raises(SignatureError):
+        open_checkpoint(sign_note(format_checkpoint(named), [signer("else", 99)]), policy)
+    with pytest.raises(MalformedError, match="cannot be written"):
+        format_policy(policy)
+    usual = build_log_policy([Verifier.from_vkey(LOG.vkey)], LOG.name)
+    assert usual == build_policy([LOG.vkey])
 
 
 @pytest.mark.parametrize(

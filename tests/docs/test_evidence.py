@@ -46,6 +46,21 @@ def test_the_command_of_the_example_says_what_the_page_says(folder: Path) -> Non
     assert (ended.code, ended.out, ended.err) == (0, expected, "")
 
 
+def test_the_command_that_makes_evidence_says_what_the_page_says(folder: Path) -> None:
+    for name in ("kept", "shown"):
+        (folder / f"{name}.checkpoint").write_text(block(name))
+    prompt, _, expected = block("making").partition("\n")
+    command = prompt.removeprefix("$ tlog ").split(" ")
+    ended = tlog(*command)
+    assert (ended.code, ended.out, ended.err) == (0, expected, "")
+    assert tlog("evidence", "verify", "made.evidence", "--policy", "policy").out == expected
+    # The same with what agrees convicts nobody.
+    (folder / "shown.checkpoint").write_text(block("kept"))
+    (folder / "made.evidence").unlink()
+    assert tlog(*command).code == 1
+    assert not (folder / "made.evidence").exists()
+
+
 def test_the_program_of_the_example_finds_the_two_roots_by_hand(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-W", "ignore", "-c", block("python")],

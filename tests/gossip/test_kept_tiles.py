@@ -9,6 +9,8 @@ import pytest
 from _support.two_histories import TwoHistories
 
 from tlog.errors import CorruptionError, OutOfRangeError, ProofError, RemoteError
+from tlog.evidence import LeafEvidence, verify_evidence
+from tlog.evidence.find import find_evidence
 from tlog.gossip.held import HeldCheckpoint
 from tlog.gossip.kept_tiles import KeptTiles
 from tlog.tiles import tiles_for_size
@@ -100,8 +102,6 @@ def test_a_source_that_breaks_changes_nothing(log: TwoHistories, tmp_path: Path)
     kept.close()
 
 
-def test_what_a_crash_left_behind_the_checkpoint_is_cut_off(log: TwoHistories, tmp_path: Path) -> None:
-    kept = KeptTiles(tmp_path, log.policy)
 def broken_off(log: TwoHistories, start: int, end: int, history: str = "main") -> Iterator[list[bytes]]:
     yield from leaves(log, start, end, history, run=300)
     raise RemoteError("gone")
@@ -173,6 +173,8 @@ def test_what_are_no_leaves_of_this_tree_is_not_even_fetched(
     kept.close()
 
 
+def test_what_a_crash_left_behind_the_checkpoint_is_cut_off(log: TwoHistories, tmp_path: Path) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
     extend(kept, log, 600)
     kept.close()
     for name in ("level-0", "level-1", "level-2"):
@@ -212,3 +214,26 @@ def test_a_node_that_the_tree_does_not_have_is_out_of_range(log: TwoHistories, t
         with pytest.raises(OutOfRangeError):
             kept.read_node(level, index)
     kept.close()
+
+
+def test_a_kept_leaf_is_proven_and_convicts_whoever_proves_another_one_in_its_place(
+    log: TwoHistories, tmp_path: Path
+) -> None:
+    kept = KeptTiles(tmp_path, log.policy)
+    assert kept.prove_leaf(0) is None
+    extend(kept, log, 600)
+    other = KeptTiles(tmp_path / "other", log.policy)
+    other.extend(log.held("other", 700), leaves(log, 0, 700, "other"))
+    for index in (0, 2, 3, 255, 256, 599):
+        proven, lied = kept.prove_leaf(index), other.prove_leaf(index)
+        assert proven is not None
+        assert lied is not None
+        evidence = [one for one in find_evidence([], [proven, lied]) if isinstance(one, LeafEvidence)]
+        assert len(evidence) == (proven.leaf_hash != lied.leaf_hash)
+        for one in evidence:
+            assert verify_evidence(one, log.policy).convicts_log
+        assert (not evidence) == (index < 3)
+    for index in (-1, 600, 2**62):
+        assert kept.prove_leaf(index) is None
+    kept.close()
+    other.close()

@@ -10,6 +10,7 @@ from _support.two_histories import ORIGIN, KeptHistory, TwoHistories
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.errors import CorruptionError, StorageError
+from tlog.evidence import format_evidence, make_same_size
 from tlog.gossip.conviction import judge_evidence
 from tlog.gossip.followed import MAX_DOUBTS
 from tlog.gossip.judgement import Outcome
@@ -21,6 +22,7 @@ from tlog.gossip.message import (
     OfferedCheckpoint,
     PeerView,
     WantedPath,
+    check_message,
     evidence_digest,
 )
 from tlog.gossip.pool import Pool
@@ -548,3 +550,28 @@ def test_a_path_that_the_log_was_asked_for_and_left_out_is_an_alarm_at_once(log:
     assert alarm.outcome is Outcome.UNPROVEN
     assert node.pool.deny(node.pool.wanted()[0]) == []
     assert node.pool.trusted(ORIGIN) is None
+
+
+def test_evidence_too_long_to_be_spread_is_not_sent_and_makes_room_for_a_shorter_one(
+    log: TwoHistories,
+) -> None:
+    """Else it would be taken for an offence, and everything else of the message be dropped."""
+    node, peer = Node(log, 12), Node(log, 12)
+    long = format_evidence(make_same_size(*(long_note(log, history) for history in ("main", "other"))))
+    assert len(long) > MAX_EVIDENCE_BYTES
+    node.state.keep_evidence(long)  # what a monitor beside it has found
+    assert [one.outcome for one in node.pool.convictions.refresh()] == [Outcome.CONVICTED]
+    message = node.pool.message_for(PeerView())
+    check_message(message)
+    assert message.evidence == ()
+    assert not peer.pool.receive(message, 0.0).is_offensive
+    short = convicted_node(log).pool.message_for(PeerView())
+    for told in (peer, node):
+        assert Outcome.CONVICTED in {one.outcome for one in told.pool.receive(short, 0.0).judgements}
+        assert told.pool.message_for(PeerView()).evidence == short.evidence
+    assert peer.pool.convictions.take(long).outcome is Outcome.MALFORMED
+
+
+def long_note(log: TwoHistories, history: str) -> bytes:
+    checkpoint = Checkpoint(ORIGIN, 9, log.trees[history].root(9), ("x" * 900_000,))
+    return sign_note(format_checkpoint(checkpoint), [log.signer])

@@ -15,13 +15,18 @@ from pathlib import Path
 
 import pytest
 from _support.monitor_rig import Rig, show
+from _support.signed_tree import SignedTree
+from _support.signers import signer
 
 from tlog.errors import StorageError
+from tlog.evidence import format_evidence, make_same_size
+from tlog.evidence_store import EvidenceStore
 from tlog.monitor.alert_book import AlertBook, Record, read_journal
 from tlog.monitor.alert_desk import AlertDesk
 from tlog.monitor.alerts import Alert, AlertKind
 from tlog.monitor.courier import Courier
 from tlog.monitor.sinks import CommandSink, JsonLinesSink, LogSink, SinkError, WebhookSink
+from tlog.policy import build_policy
 
 RECORD: Record = {
     "id": "00ff",
@@ -277,3 +282,32 @@ def test_a_sink_goes_on_while_the_journal_cannot_be_written() -> None:
     courier.send(RECORD)
     assert taken.wait(5.0)
     courier.close()
+
+
+def test_what_convicts_is_kept_in_every_store_also_what_a_kill_had_left_out(tmp_path: Path) -> None:
+    log = signer("log.example/monitor")
+    one, other = SignedTree([b"one"], log), SignedTree([b"other"], log)
+    evidence = make_same_size(one.note(1), other.note(1))
+    alert = Alert(kind=AlertKind.SPLIT_VIEW, subject="s", message="m", evidence=format_evidence(evidence))
+    policy = build_policy([log.vkey])
+    directories = [tmp_path / "own", tmp_path / "node"]
+    told: list[int] = []
+    # The alert was written down, and then the process was killed.
+    with AlertDesk(AlertBook(tmp_path), [], lambda: 1.0) as desk:
+        desk.tell(alert)
+    with AlertDesk(
+        AlertBook(tmp_path),
+        [],
+        lambda: 2.0,
+        convictions=[EvidenceStore(directory, policy) for directory in directories],
+        on_conviction=lambda: told.append(1),
+    ) as desk:
+        assert told
+        for directory in directories:
+            assert EvidenceStore(directory, policy).is_convicted("log.example/monitor")
+    # By a policy that lists another key it convicts nobody.
+    stranger = build_policy([signer("log.example/monitor", 9).vkey])
+    with AlertDesk(
+        AlertBook(tmp_path), [], lambda: 3.0, convictions=[EvidenceStore(tmp_path / "else", stranger)]
+    ):
+        assert not (tmp_path / "else").exists()
