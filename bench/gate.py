@@ -135,7 +135,7 @@ class Rig:
 
     @property
     def _singles(self) -> int:
-        return max(SINGLES_IN_FLIGHT, self._events // 4 // SINGLES_IN_FLIGHT * SINGLES_IN_FLIGHT)
+        return max(SINGLES_IN_FLIGHT, self._events // 2 // SINGLES_IN_FLIGHT * SINGLES_IN_FLIGHT)
 
     def measure(self, names: frozenset[str]) -> Mapping[str, Measured]:
         """Measure what is named; every name tells its floors."""
@@ -171,7 +171,8 @@ class Rig:
         return self._cost("proofs", self._served, self._events, BATCH, 1, tree_size=self._tree_size)
 
     def _echo_cost(self) -> Cost:
-        return self._cost("echo", self._echo, self._singles, 1, SINGLES_IN_FLIGHT)
+        # More of them, as they are cheap: the kernel tells user from system in steps of 10 ms.
+        return self._cost("echo", self._echo, 2 * self._singles, 1, SINGLES_IN_FLIGHT)
 
     def _cost(
         self,
