@@ -185,8 +185,8 @@ def serve(
 def status(*, directory: DirectoryArgument, as_json: JsonOption = False) -> ExitCode:
     """Say what a node holds of each log, and whether anything speaks against it; it may be running.
 
-    Ends with 1 while a log or a witness is convicted, two checkpoints of a log are not proven consistent, or it keeps
-    showing less than it has signed.
+    Ends with 1 while a log or a witness is convicted, two checkpoints of a log are not proven consistent, or
+    a log keeps showing less than it has signed.
     """
     from tlog.node.config import load_config
     from tlog.node.standing import read_standing
