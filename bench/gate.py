@@ -126,7 +126,7 @@ class Rig:
         directory = stack.enter_context(working_copy(settings, original))
         self._served = stack.enter_context(serving(directory))
         (self._generator,) = stack.enter_context(generators(1))
-        self._entries = signed_events(0, 0, 2_000)
+        self._entries = signed_events(0, 0, settings.window_events)
         self._tree_size = tree_size
         self._append(BATCH, IN_FLIGHT, self._events)()
         singles = self._append(1, SINGLES_IN_FLIGHT, self._singles)
