@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from _support.alliance import ORIGIN, Alliance, key
-from _support.log_directory import CONFIG, make_log_directory, serving
+from _support.log_directory import CONFIG, COSIGNED_CONFIG, make_log_directory, serving
 from _support.real_server import RealServer, start_with_config
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -36,9 +36,11 @@ ALLIANCE = Alliance()
 GOVERNANCE_COUNT = len(ALLIANCE.governance)
 
 
-@pytest.fixture(scope="module")
-def log_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_log_directory(tmp_path_factory.mktemp("log"), ALLIANCE)
+@pytest.fixture(scope="module", params=[0, 2], ids=["alone", "2 workers"])
+def log_directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log's directory whose server does all of it alone, or has workers: nobody sees a difference."""
+    config = f"{COSIGNED_CONFIG}[server]\nworkers = {request.param}\n"
+    return make_log_directory(tmp_path_factory.mktemp("log"), ALLIANCE, config=config)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,8 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         (MINIMAL + "[grpc]\nstop_timeout_s = nan\n", "$.grpc.stop_timeout_s"),
         (MINIMAL + "[grpc]\nlisten_address = ''\n", "$.grpc.listen_address"),
         (MINIMAL + "[tiles]\nport = 65536\n", "$.tiles.port"),
+        (MINIMAL + "[server]\nworkers = 65\n", "$.server.workers"),
+        (MINIMAL + "[server]\nworkers = -1\n", "$.server.workers"),
         (MINIMAL + "[tiles]\nenabled = 'yes'\n", "$.tiles.enabled"),
         (MINIMAL + "[limits]\nmax_queued_entries = 0\n", "$.limits.max_queued_entries"),
         (MINIMAL + "[limits]\nmax_commit_entries = 999\n", "$.limits.max_commit_entries"),
