@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play the scenarios; returns 1 when an attack went unnoticed, or an honest run raised an alarm."""
     parser = argparse.ArgumentParser(prog="make attack", description="Every lie, told and caught.")
     parser.add_argument("names", nargs="*", metavar="ATTACK", help="only these; the default is all")
+    parser.add_argument("--only", action="append", default=[], metavar="ATTACK", help="ditto, once for each")
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON document on stdout")
     parser.add_argument("--list", action="store_true", dest="only_list", help="print the names, and end")
     parser.add_argument(
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only_list:
         print("\n".join(f"{one.name:20} {one.title}" for one in SCENARIOS))
         return ExitCode.OK
-    scenarios = _chosen(parser, options.names)
+    scenarios = _chosen(parser, [*options.names, *options.only])
     results = []
     with progress("attacks", len(scenarios), quiet=options.as_json) as bar:
         for result in play_all(scenarios, is_armed=not options.disarmed):

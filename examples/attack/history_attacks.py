@@ -35,7 +35,7 @@ def rollback(lab: Lab) -> None:
     client.append(INVOICES[20:SHOWN])
     monitor = lab.monitor("monitor", door.address)
     monitor.run()
-    server.stop()
+    server.kill()
     (restored,) = lab.serve(lab.either(yesterday, directory))
     lab.lead(door, restored)
     lab.expect_alarm("member", client, "1 call")

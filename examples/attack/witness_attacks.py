@@ -66,7 +66,7 @@ def withheld_updates(lab: Lab) -> None:
     (server,) = lab.serve(live)
     client = lab.member("member A", str(server.announced["grpc"]))
     await_published(client, 20)
-    server.stop()
+    server.kill()
     # As it was, but it asks no witness any more: one that is asked would tell it that it is behind.
     frozen = copy_log(live, lab.directory / "frozen")
     write_witnesses(frozen, [vkey], [NOWHERE], 1)

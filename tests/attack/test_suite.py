@@ -44,6 +44,26 @@ def test_an_alarm_in_an_honest_run_fails_the_suite(
     assert document["attacks"][0]["problems"] == ["false alarm by monitor"]
 
 
+def test_the_table_says_who_noticed_after_how_many_rounds_and_whom_the_evidence_convicts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def caught(lab: Lab) -> None:
+        for who in ("member A", "member B"):
+            lab.saw(who, "3 rounds", "refuses")
+        lab.record.findings["sizes"] = ("log.example",)
+
+    scenario = Scenario(
+        name="x", title="a lie", play=caught, noticed_by=("member A",), convicts=("log.example",)
+    )
+    monkeypatch.setattr("examples.attack.__main__.SCENARIOS", (scenario,))
+    assert main(["--only", "x"]) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if "a lie" in line)
+    cells = [cell.strip() for cell in row.split("│")[1:5]]
+    assert cells == ["a lie", "member A, member B: refuses", "3 rounds", "sizes convicts log.example"]
+    assert "1 of 1 attacks noticed" in printed
+
+
 def test_a_scenario_that_breaks_fails_the_suite_and_hides_no_other(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
