@@ -14,6 +14,7 @@ def draw(chart: Chart, folder: Path) -> Path:
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -31,6 +32,13 @@ def draw(chart: Chart, folder: Path) -> Path:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
+    for axis, is_log in ((axes.xaxis, chart.log_x), (axes.yaxis, chart.log_y)):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+        if is_log:
+            # Between the powers of ten too, but not so many that they overlap.
+            axis.set_minor_formatter(
+                FuncFormatter(lambda value, _: _plain(value) if f"{value:e}"[0] in "25" else "")
+            )
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
@@ -40,3 +48,7 @@ def draw(chart: Chart, folder: Path) -> Path:
     path = folder / f"{chart.name}.png"
     figure.savefig(path)
     return path
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.12g}"
