@@ -34,8 +34,8 @@ def draw(chart: Chart, folder: Path) -> Path:
         axes.set_ylim(bottom=0)
     for axis, is_log in ((axes.xaxis, chart.log_x), (axes.yaxis, chart.log_y)):
         axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-        if is_log:
-            # Between the powers of ten too, but not so many that they overlap.
+        if is_log and axis is axes.yaxis:
+            # Between the powers of ten too; along the other axis they would overlap.
             axis.set_minor_formatter(
                 FuncFormatter(lambda value, _: _plain(value) if f"{value:e}"[0] in "25" else "")
             )
