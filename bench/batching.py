@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from bench.load import Generator, Window, generators, run_window
 from bench.prefilled import prefilled_log, working_copy
 from bench.progress import Progress
@@ -15,7 +13,6 @@ from bench.result import Chart, Result, Row
 from bench.served import serving
 from bench.settings import Settings
 from bench.workload import ENTRY_BYTES
-from server.config import Config
 
 QUESTION = "What do the sizes of batch and entry, the calls in flight and the worker processes change?"
 
@@ -83,9 +80,7 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _with_workers(*counts: int) -> list[Case]:
-    """Return a case for each number of workers, where this server knows them at all."""
-    if "server" not in {field.name for field in msgspec.structs.fields(Config)}:
-        return []
+    """Return the cases for each number of workers: batches, and one event a call."""
     return [
         case
         for workers in counts
