@@ -283,6 +283,7 @@ def _checkpoint_response(view: LogView, trusted_tree_size: int) -> log_pb2.GetCh
     return log_pb2.GetCheckpointResponse(
         checkpoint=published.note,
         consistency_proof=_consistency(view, trusted_tree_size, published.tree_size),
+        frozen=view.is_frozen(),
     )
 
 

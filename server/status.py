@@ -20,6 +20,8 @@ from tlog.errors import (
     PushbackError,
     RefusalReason,
     RefusedError,
+    SignerAwayError,
+    SignerRefusedError,
     StateUnknownError,
     StorageError,
 )
@@ -39,6 +41,8 @@ STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {
     PushbackError: grpc.StatusCode.UNAVAILABLE,
     CorruptionError: grpc.StatusCode.DATA_LOSS,
     StateUnknownError: grpc.StatusCode.UNAVAILABLE,
+    SignerAwayError: grpc.StatusCode.UNAVAILABLE,
+    SignerRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     StorageError: grpc.StatusCode.UNAVAILABLE,
 }
 """The most specific class of an exception decides."""
@@ -60,6 +64,7 @@ STATUS_OF_REFUSAL: Mapping[RefusalReason, grpc.StatusCode] = {
     RefusalReason.TYPE_NOT_ALLOWED: _PERMISSION,
     RefusalReason.GOVERNANCE_REFUSED: _PERMISSION,
     RefusalReason.SOURCE_ID_CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
+    RefusalReason.LOG_FROZEN: grpc.StatusCode.FAILED_PRECONDITION,
 }
 """A batch takes the status of its first bad entry."""
 

@@ -19,7 +19,9 @@
     │   ├── ConflictError             somebody else committed first
     │   ├── CorruptionError           what is stored is not what was written
     │   ├── StoreInUseError           another writer holds this store
-    │   └── StateUnknownError         a commit may or may not have reached the disk: stop, recover
+    │   ├── StateUnknownError         a commit may or may not have reached the disk: stop, recover
+    │   ├── SignerAwayError           whoever holds the key cannot be asked: nothing is signed until it can
+    │   └── SignerRefusedError        whoever holds the key will not sign this tree
     ├── SubmitError                 the log did not take what was sent
     │   ├── RefusedError              one entry, with the reason
     │   ├── BatchRefusedError         a batch, with a RefusedError for every bad position
@@ -133,6 +135,14 @@ class StateUnknownError(StorageError):
     """Says that a commit failed half way: whoever sees it stops, and recovers at the next start."""
 
 
+class SignerAwayError(StorageError):
+    """Says that the process that holds the key cannot be asked now; what it was to sign is kept for later."""
+
+
+class SignerRefusedError(StorageError):
+    """Says that the process that holds the key refuses to sign: it has signed more, or something else."""
+
+
 class RefusalReason(enum.StrEnum):
     """Names why the log refuses one entry; the values are the wire names in lower case."""
 
@@ -150,6 +160,7 @@ class RefusalReason(enum.StrEnum):
     TYPE_NOT_ALLOWED = "type_not_allowed"
     GOVERNANCE_REFUSED = "governance_refused"
     SOURCE_ID_CONFLICT = "source_id_conflict"
+    LOG_FROZEN = "log_frozen"
 
 
 class SubmitError(TlogError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -24,19 +24,18 @@ from tlog.errors import (
     BatchRefusedError,
     ConfigError,
     ConflictError,
-    CorruptionError,
-    RefusedError,
     StateUnknownError,
     StorageError,
 )
-from tlog.integrate import TreeEdge, integrate
+from tlog.integrate import TreeEdge
+from tlog.log_state import Prepared, prepare, prepare_again, recover_state
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.membership import Registry
-from tlog.merkle import leaf_hash
-from tlog.note import Signature, Signer, Verifier, add_signatures, open_note, sign_note
+from tlog.note import LogSigner, Signature, Verifier, add_signatures, open_note, sign_note
 from tlog.storage.base import CommitBatch, Store
 from tlog.storage.lmdb_store import LmdbStore
-from tlog.validate import AdmissibleEntry, CallOutcome, admit, verify_entries, verify_entry
+from tlog.storage.pending_batch import PendingBatch
+from tlog.validate import AdmissibleEntry, Admission, CallOutcome, verify_entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,32 +57,26 @@ class Committed:
     store_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    """Holds what the next commit builds upon; replaced whole, and only after a commit is durable."""
-
-    signed: SignedCheckpoint
-    edge: TreeEdge
-    registry: Registry
-
-
 class Log:
     """Appends entries to one store, and answers from it."""
 
     def __init__(
         self,
         store: Store,
-        signer: Signer,
+        signer: LogSigner,
         *,
         publish_at_commit: bool = True,
         cosign: Callable[[str], Signature] | None = None,
+        pending: PendingBatch | None = None,
     ) -> None:
-        """Take over a store that is bound to this signer, and recover its state.
+        """Take over a store of this signer's log, and recover its state.
 
         Without `publish_at_commit` a checkpoint is shown to nobody until `publish` was given it: that is for
         a log whose witnesses have to cosign first. `cosign` makes the cosignature of the log's own second key
-        over a checkpoint's text; it goes onto everything that this log publishes at commit. The log owns the
-        store from here on, and closes it; when this raises, it is still the caller's.
+        over a checkpoint's text; it goes onto everything that this log publishes at commit. `pending` is for
+        a signer that keeps a high-water mark: what it is asked to sign is kept there, until it is committed.
+        A store bound to another key is bound to the signer's, where the log's governance names that one. The
+        log owns the store from here on, and closes it; when this raises, it is still the caller's.
         Raises CorruptionError when the stored tree or its governance does not lead to the stored checkpoint,
         ConfigError when the log's governance does not know this key.
         """
@@ -94,14 +87,25 @@ class Log:
         self._failed: str | None = None
         self._publish_at_commit = publish_at_commit
         self._cosign = cosign
+        self._pending = pending
+        self._prepared: Prepared | None = None
+        bound_vkey = store.log_vkey
         note = store.load()
         if note is None:
             note = self._sign(TreeEdge.EMPTY)
             store.commit(CommitBatch.empty(), expected=None, new=note, publish=True)
-        self._state = self._recover(note)
+        self._state = recover_state(store, note, Verifier.from_vkey(bound_vkey))
+        if bound_vkey != self.vkey:
+            self._move_to_own_key(bound_vkey)
+        elif self._state.registry.seq >= 0 and self.vkey not in self._state.registry.log_vkeys:
+            raise ConfigError(
+                f"the log's governance does not name the key {self.vkey}: start it with one of "
+                f"{', '.join(self._state.registry.log_vkeys)}"
+            )
+        self._take_up_pending()
 
     @classmethod
-    def create(cls, path: Path | str, signer: Signer) -> Self:
+    def create(cls, path: Path | str, signer: LogSigner) -> Self:
         """Make an empty log in a directory that holds none; the first entry must be its genesis.
 
         The log's origin is the signer's name. Raises StorageError when the directory cannot be used.
@@ -109,16 +113,16 @@ class Log:
         return cls._take_over(LmdbStore.create(Path(path), origin=signer.name, log_vkey=signer.vkey), signer)
 
     @classmethod
-    def open(cls, path: Path | str, signer: Signer) -> Self:
-        """Open a log that exists, with the key it was created with.
+    def open(cls, path: Path | str, signer: LogSigner) -> Self:
+        """Open a log that exists, with the key it was created with, or one that its governance names by now.
 
         Raises ConfigError for another key or origin, StoreInUseError when another process writes to it,
         CorruptionError when it does not check out, StorageError when it cannot be read.
         """
-        return cls._take_over(LmdbStore.open(Path(path), origin=signer.name, log_vkey=signer.vkey), signer)
+        return cls._take_over(LmdbStore.open(Path(path), origin=signer.name, log_vkey=None), signer)
 
     @classmethod
-    def _take_over(cls, store: LmdbStore, signer: Signer) -> Self:
+    def _take_over(cls, store: LmdbStore, signer: LogSigner) -> Self:
         """Make a log of a store that was opened for it, or close the store and with it release its lock."""
         try:
             return cls(store, signer)
@@ -141,6 +145,11 @@ class Log:
     def vkey(self) -> str:
         """Return the log's verifier key (C2SP signed-note vkey)."""
         return self._signer.vkey
+
+    @property
+    def is_frozen(self) -> bool:
+        """Return whether the log has ended: it takes no new entry any more."""
+        return self._state.is_frozen
 
     @property
     def registry(self) -> Registry:
@@ -186,47 +195,42 @@ class Log:
         """
         with self._writing:
             self._require_known_state()
-            state = self._state
-            with self._store.reader() as reader:
-
-                def find(identity: bytes) -> tuple[int, bytes] | None:
-                    index = reader.find_leaf_index(identity)
-                    return None if index is None else (index, reader.read_node(0, index))
-
-                admission = admit(
-                    calls,
-                    registry=state.registry,
-                    tree_size=state.edge.tree_size,
-                    find=find,
-                    decline=self._decline,
-                )
-            if not admission.entries:
+            self._commit_prepared()
+            admission, prepared = self._prepare(calls)
+            if prepared is None:
                 return Committed(
                     outcomes=tuple(admission.outcomes),
-                    checkpoint=state.signed,
+                    checkpoint=self._state.signed,
                     new_entries=0,
                     store_seconds=0.0,
                 )
-            edge, tiles = integrate(state.edge, [entry.leaf_hash for entry in admission.entries])
-            note = self._sign(edge)
-            batch = CommitBatch(
-                start=state.edge.tree_size,
-                entries=[entry.entry for entry in admission.entries],
-                identities=[entry.identity for entry in admission.entries],
-                business_keys=[entry.business_keys for entry in admission.entries],
-                governance_indices=admission.governance_indices,
-                tiles=tiles,
-            )
-            started = perf_counter()
-            self._store_commit(batch, expected=state.signed.note, new=note)
-            signed = SignedCheckpoint.read(note)
-            self._state = _State(signed=signed, edge=edge, registry=admission.registry)
+            if self._pending is not None:
+                # From here on the signer may have signed it, whatever we hear of that.
+                edge = self._state.edge
+                self._pending.write(edge.tree_size, edge.root_hash, prepared.batch.entries)
+                self._prepared = prepared
+            store_seconds = self._commit_batch(prepared)
             return Committed(
                 outcomes=tuple(admission.outcomes),
-                checkpoint=signed,
+                checkpoint=self._state.signed,
                 new_entries=len(admission.entries),
-                store_seconds=perf_counter() - started,
+                store_seconds=store_seconds,
             )
+
+    def freeze(self) -> SignedCheckpoint:
+        """End the log: what is committed is its last tree, for good. Durable when this returns.
+
+        Returns the final checkpoint, cosigned as of now where this log publishes by itself. What is there
+        already is still answered for. Raises StorageError, and StateUnknownError as `commit` does.
+        """
+        with self._writing:
+            self._require_known_state()
+            self._commit_prepared()
+            self._store.set_frozen(True)
+            self._state = replace(self._state, is_frozen=True)
+        if self._publish_at_commit and self._cosign is not None:
+            return self.cosign_again()
+        return self._state.signed
 
     def publish(self, note: bytes) -> SignedCheckpoint:
         """Make a durable checkpoint, with the cosignatures it got, the published one.
@@ -252,6 +256,7 @@ class Log:
         assert self._cosign is not None
         with self._writing:
             self._require_known_state()
+            self._commit_prepared()
             note = self._sign(self._state.edge)
             self._store_publish(note)
         return SignedCheckpoint.read(note)
@@ -284,6 +289,34 @@ class Log:
         """
         with self.view() as view:
             return view.receipt(leaf_index, view.published())
+
+    def _prepare(self, calls: Sequence[Sequence[AdmissibleEntry]]) -> tuple[Admission, Prepared | None]:
+        with self._store.reader() as reader:
+            return prepare(self._state, reader, calls, self._decline)
+
+    def _take_up_pending(self) -> None:
+        """Prepare the batch again that an earlier run wrote down, and perhaps had signed, before it ended."""
+        edge = self._state.edge
+        entries = [] if self._pending is None else self._pending.read(edge.tree_size, edge.root_hash)
+        if entries:
+            with self._store.reader() as reader:
+                self._prepared = prepare_again(self._state, reader, entries)
+
+    def _commit_prepared(self) -> None:
+        """Commit what was prepared and perhaps signed before, and is not durable yet: nothing may pass it."""
+        if self._prepared is not None:
+            self._commit_batch(self._prepared)
+
+    def _commit_batch(self, prepared: Prepared) -> float:
+        """Sign and commit; returns the seconds that the store took."""
+        note = self._sign(prepared.edge)
+        started = perf_counter()
+        self._store_commit(prepared.batch, expected=self._state.signed.note, new=note)
+        self._prepared = None
+        self._state = replace(
+            self._state, signed=SignedCheckpoint.read(note), edge=prepared.edge, registry=prepared.registry
+        )
+        return perf_counter() - started
 
     def _require_known_state(self) -> None:
         if self._failed is not None:
@@ -339,44 +372,18 @@ class Log:
                 f"{published.tree_size} already"
             )
 
-    def _recover(self, note: bytes) -> _State:
-        """Rebuild the state from the store, and check that it leads to the checkpoint that it holds."""
-        open_note(note, [self._verifier])
-        signed = SignedCheckpoint.read(note)
-        checkpoint = signed.checkpoint
-        with self._store.reader() as reader:
-            edge = TreeEdge.load(reader.tree_size, reader.read_tile)
-            governance = [
-                (index, reader.read_entry(index), reader.read_node(0, index))
-                for index in reader.governance_indices()
-            ]
-        if (edge.tree_size, edge.root_hash) != (checkpoint.tree_size, checkpoint.root_hash):
-            raise CorruptionError(
-                f"the stored tree has {edge.tree_size} leaves and root {edge.root_hash.hex()}, but its "
-                f"checkpoint says {checkpoint.tree_size} and {checkpoint.root_hash.hex()}: "
-                "restore this store, do not sign with it"
-            )
-        registry = Registry.EMPTY
-        for index, entry, leaf in governance:
-            if leaf_hash(entry) != leaf:
-                raise CorruptionError(
-                    f"governance entry {index} is not the leaf {leaf.hex()} of the tree: "
-                    "restore this store, do not sign"
-                )
-            try:
-                verified = verify_entry(entry, self.origin)
-                registry = registry.apply(verified.event, verified.public_keys, leaf)
-            except RefusedError as error:
-                raise CorruptionError(
-                    f"governance entry {index} is none, or does not follow from those before it ({error}): "
-                    "restore this store, do not sign"
-                ) from error
-        if governance and self.vkey not in registry.log_vkeys:
+    def _move_to_own_key(self, bound_vkey: str) -> None:
+        """Bind the store to the key that this log signs with from now on, as its governance allows."""
+        state = self._state
+        if self.vkey not in state.registry.log_vkeys:
             raise ConfigError(
-                f"the log's governance does not name the key {self.vkey}: start it with one of "
-                f"{', '.join(registry.log_vkeys)}"
+                f"this store holds the log with key {bound_vkey!r}, not {self.vkey!r}, and its governance "
+                f"names {', '.join(state.registry.log_vkeys) or 'no key yet'}: use that log's key, or let "
+                "governance name the other one first (`tlog governance rotate --add-log-key`)"
             )
-        return _State(signed=signed, edge=edge, registry=registry)
+        note = self._sign(state.edge)
+        self._store.rebind(self.vkey, expected=state.signed.note, new=note, publish=self._publish_at_commit)
+        self._state = replace(state, signed=SignedCheckpoint.read(note))
 
     def _decline(self, registry: Registry) -> str | None:
         """Decline governance that would leave this log without the key it signs with."""

@@ -70,6 +70,10 @@ class LogView:
         """Return the newest durable checkpoint. Raises NotFoundError in a store that holds none."""
         return _read_slot(self._reader.committed(), "committed")
 
+    def is_frozen(self) -> bool:
+        """Return whether the log has ended: what is committed is all there will be."""
+        return self._reader.is_frozen()
+
     def published(self) -> SignedCheckpoint:
         """Return the newest checkpoint that may be shown. Raises NotFoundError before the first."""
         return _read_slot(self._reader.published(), "published")

@@ -87,6 +87,18 @@ class NoteSigner(Protocol):
         """Sign a note's text; returns the signature without the key ID."""
 
 
+class LogSigner(NoteSigner, Protocol):
+    """Signs as a log: with one plain Ed25519 key (signature type 0x01), wherever that is kept."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The raw public key, 32 bytes."""
+
+    @property
+    def vkey(self) -> str:
+        """The public half as a vkey."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
     """Verifies plain Ed25519 note signatures (signature type 0x01) of one key."""

@@ -212,6 +212,7 @@ def admit(
     tree_size: int,
     find: FindIdentity,
     decline: Callable[[Registry], str | None] | None = None,
+    frozen: bool = False,
 ) -> Admission:
     """Decide what of several calls the next commit appends, and where; each call whole or not at all.
 
@@ -219,7 +220,8 @@ def admit(
     and for the calls behind it, and a refused call leaves no trace. An entry that is there already, in the
     log or earlier in this commit, keeps its index whatever became of its keys. `decline` may refuse, with a
     message, a registry that governance would lead to; that is this log's own choice, and no rule of
-    validity. Answers that rest on this commit, refusals as well, may be given only once it is durable.
+    validity. So is `frozen`: then no new entry is taken, and those that are there are found. Answers that
+    rest on this commit, refusals as well, may be given only once it is durable.
     """
     entries: list[AdmissibleEntry] = []
     present: dict[bytes, tuple[int, bytes]] = {}
@@ -230,7 +232,9 @@ def admit(
         refusals: dict[int, RefusedError] = {}
         for position, entry in enumerate(call):
             try:
-                attempt.take(entry, present.get(entry.identity) or find(entry.identity), decline)
+                existing = present.get(entry.identity) or find(entry.identity)
+                _require_open_log(tree_size, is_open=not frozen or existing is not None)
+                attempt.take(entry, existing, decline)
             except RefusedError as error:
                 refusals[position] = error
         if refusals:
@@ -314,6 +318,15 @@ def _parsed(entry: bytes) -> Event:
         return parse_event(decode_entry(entry).payload)
     except MalformedError as error:
         raise RefusedError(RefusalReason.MALFORMED_EVENT, str(error)) from error
+
+
+def _require_open_log(tree_size: int, *, is_open: bool) -> None:
+    if not is_open:
+        raise RefusedError(
+            RefusalReason.LOG_FROZEN,
+            f"this log is frozen: it ended with {tree_size} entries, and takes no new one; ask its operator "
+            "where to append instead",
+        )
 
 
 def _conflict(event: EventFacts, existing_leaf_index: int | None) -> RefusedError:

@@ -516,3 +516,51 @@ def test_both_stores_answer_alike_whatever_happens(
     finally:
         for store in stores:
             store.close()
+
+
+# ----- another key, and the end
+
+
+@pytest.mark.parametrize("publish", [True, False])
+def test_a_store_is_bound_to_another_key_with_the_note_of_the_same_tree(store: Store, publish: bool) -> None:
+    old = note(commit_rows(store, [3]))
+    with pytest.raises(ConflictError):
+        store.rebind("other", expected=b"something else", new=b"by the other key", publish=True)
+    assert (store.log_vkey, store.load()) == (LOG_VKEY, old)
+    store.rebind("other", expected=old, new=b"by the other key", publish=publish)
+    assert (store.log_vkey, store.load()) == ("other", b"by the other key")
+    with store.reader() as reader:
+        assert reader.published() == (b"by the other key" if publish else old)
+        assert reader.tree_size == 3
+
+
+def test_a_frozen_store_takes_no_batch_until_the_mark_is_taken_away(store: Store) -> None:
+    with pytest.raises(StorageError, match="commit first"):
+        store.set_frozen(True)
+    edge = commit_rows(store, [3])
+    before = contents_of(store)
+    grown, batch = batch_of(edge, 2)
+    for _ in range(2):
+        store.set_frozen(True)
+        with store.reader() as reader:
+            assert reader.is_frozen()
+        with pytest.raises(StorageError, match="frozen at size 3"):
+            store.commit(batch, expected=note(edge), new=note(grown), publish=True)
+    assert contents_of(store) == before
+    store.publish(note(edge))  # cosignatures may still be added
+    for _ in range(2):
+        store.set_frozen(False)
+    store.commit(batch, expected=note(edge), new=note(grown), publish=True)
+    assert store.load() == note(grown)
+
+
+def test_key_and_mark_are_there_when_an_lmdb_store_is_opened_again(tmp_path: Path) -> None:
+    created = LmdbStore.create(tmp_path / "log", ORIGIN, LOG_VKEY)
+    created.rebind("other", expected=note(commit_rows(created, [3])), new=b"note", publish=True)
+    created.set_frozen(True)
+    created.close()
+    again = LmdbStore.open(tmp_path / "log", None, None)
+    assert (again.origin, again.log_vkey, again.load()) == (ORIGIN, "other", b"note")
+    with again.reader() as reader:
+        assert reader.is_frozen()
+    again.close()

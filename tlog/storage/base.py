@@ -113,6 +113,10 @@ class Reader(Protocol):
         """Return the leaf indices of all governance entries, ascending."""
         ...
 
+    def is_frozen(self) -> bool:
+        """Return whether the log is frozen: what is committed is its end."""
+        ...
+
 
 class Store(Protocol):
     """Holds one log durably. Its methods may be called from any thread of the process that opened it.
@@ -153,6 +157,21 @@ class Store(Protocol):
         """
         ...
 
+    def rebind(self, log_vkey: str, *, expected: bytes, new: bytes, publish: bool) -> None:
+        """Bind the store to another key of its log, and replace the committed note by one of that key.
+
+        `new` is over the same tree as `expected`, the committed note; with `publish` it becomes the published
+        one as well. All or nothing, and durable when this returns. Raises as `commit` does.
+        """
+        ...
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Mark the log as frozen, or take the mark away; durable when this returns.
+
+        A frozen store takes no batch: `commit` raises StorageError. Raises as `publish` does.
+        """
+        ...
+
     def reader(self) -> AbstractContextManager[Reader]:
         """Open a snapshot of the last commit; later commits do not show in it. Raises StorageError."""
         ...
@@ -165,12 +184,15 @@ class Store(Protocol):
         ...
 
 
-def check_batch(batch: CommitBatch, *, committed: bytes | None, committed_size: int) -> None:
+def check_batch(batch: CommitBatch, *, committed: bytes | None, committed_size: int, is_frozen: bool) -> None:
     """Check that a batch is whole and continues the committed tree, before anything of it is written.
 
-    Raises StorageError. That its hashes are right is not checked here: whoever made them signed them.
+    `is_frozen` is the store's mark. Raises StorageError. That its hashes are right is not checked
+    here: whoever made them signed them.
     """
     count = len(batch.entries)
+    if is_frozen:
+        raise StorageError(f"this log is frozen at size {committed_size}: nothing was written")
     if batch.start != committed_size:
         raise StorageError(
             f"the batch starts at index {batch.start}, the store holds {committed_size} entries: "

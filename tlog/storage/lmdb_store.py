@@ -7,7 +7,7 @@ identities      identity (32 bytes)             leaf index
 business_keys   key (16 bytes), leaf index      nothing
 governance      leaf index                      nothing
 meta            a name                          format, origin, vkey, committed, committed_size, published,
-                                                governance_head
+                                                governance_head, frozen (there or not)
 
 Numbers are 8 bytes, big-endian, so that LMDB's order of keys is their order. A commit touches all tables in
 one transaction, so a crash leaves either the whole old or the whole new commit.
@@ -48,6 +48,7 @@ _NUMBER = struct.Struct(">Q")
 _TILE_KEY = struct.Struct(">BQ")
 _GOVERNANCE_HEAD = struct.Struct(">QQ32s")
 _NO_VALUE = b""
+_FROZEN = b"frozen"
 
 
 class LmdbStore:
@@ -94,28 +95,27 @@ class LmdbStore:
     def open(
         cls,
         path: Path | str,
-        origin: str,
-        log_vkey: str,
+        origin: str | None,
+        log_vkey: str | None,
         *,
         map_size_bytes: int = DEFAULT_MAP_BYTES,
         read_only: bool = False,
     ) -> Self:
         """Open the store of this log; any number of processes may read beside the one that writes.
 
-        A map size below what the data needs is raised to it. Raises ConfigError when the map size is not from
-        1 to 2**46, or the store is another log's; NotFoundError when there is no store; StoreInUseError when
+        With None for `origin` or `log_vkey` it may be bound to any, which the properties then tell. A map
+        size below what the data needs is raised to it. Raises ConfigError when the map size is not from 1 to
+        2**46, or the store is another log's; NotFoundError when there is no store; StoreInUseError when
         another one writes to it; CorruptionError when it is damaged; StorageError when it cannot be used.
         """
         environment = LmdbEnvironment.open(
             Path(path), tables=_TABLES, map_size_bytes=map_size_bytes, read_only=read_only
         )
         try:
-            store = cls(environment, origin, log_vkey)
-            store._require_binding()
+            return cls(environment, *_read_binding(environment, origin, log_vkey))
         except BaseException:
             environment.close()
             raise
-        return store
 
     @property
     def origin(self) -> str:
@@ -142,7 +142,8 @@ class LmdbStore:
                 raise ConflictError(
                     f"another checkpoint is committed, of size {committed_size}: nothing was written"
                 )
-            check_batch(batch, committed=committed, committed_size=committed_size)
+            is_frozen = transaction.get(_FROZEN, db=self._meta) is not None
+            check_batch(batch, committed=committed, committed_size=committed_size, is_frozen=is_frozen)
             self._put_rows(transaction, batch)
             transaction.put(b"committed", new, db=self._meta)
             transaction.put(b"committed_size", _NUMBER.pack(batch.tree_size), db=self._meta)
@@ -158,6 +159,33 @@ class LmdbStore:
             if transaction.get(b"committed", db=self._meta) is None:
                 raise StorageError("nothing is committed yet, so nothing can be published: commit first")
             transaction.put(b"published", checkpoint, db=self._meta)
+
+        self._environment.write(apply)
+
+    def rebind(self, log_vkey: str, *, expected: bytes, new: bytes, publish: bool) -> None:
+        """Bind the store to another key of its log, in one transaction. Raises as the contract says."""
+
+        def apply(transaction: WriteTransaction) -> None:
+            if transaction.get(b"committed", db=self._meta) != expected:
+                raise ConflictError("another checkpoint is committed: nothing was written")
+            transaction.put(b"vkey", log_vkey.encode(), db=self._meta)
+            transaction.put(b"committed", new, db=self._meta)
+            if publish:
+                transaction.put(b"published", new, db=self._meta)
+
+        self._environment.write(apply)
+        self._log_vkey = log_vkey
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Mark the log as frozen, or take the mark away. Raises as the contract says."""
+
+        def apply(transaction: WriteTransaction) -> None:
+            if transaction.get(b"committed", db=self._meta) is None:
+                raise StorageError("nothing is committed yet, so there is no log to freeze: commit first")
+            if frozen:
+                transaction.put(_FROZEN, _NO_VALUE, db=self._meta)
+            else:
+                transaction.delete(_FROZEN, db=self._meta)
 
         self._environment.write(apply)
 
@@ -203,25 +231,6 @@ class LmdbStore:
         )
         with transaction.cursor(self._business_keys) as cursor:
             cursor.putmulti(keys)
-
-    def _require_binding(self) -> None:
-        """Check that the store has this format and is this log's. Raises ConfigError or StorageError."""
-        with self._environment.reading() as transaction:
-            format_name, origin, log_vkey = (
-                bytes(transaction.get(name, b"", db=self._meta)) for name in (b"format", b"origin", b"vkey")
-            )
-        path = self._environment.path
-        if format_name != FORMAT:
-            raise StorageError(
-                f"{path} has the format {format_name!r}, this release reads {FORMAT!r}: use the release "
-                "that wrote it"
-            )
-        for what, found, wanted in (("origin", origin, self._origin), ("key", log_vkey, self._log_vkey)):
-            if found != wanted.encode():
-                raise ConfigError(
-                    f"{path} holds the log with {what} {found.decode(errors='replace')!r}, not {wanted!r}: "
-                    "name that log's directory, or use that log's key"
-                )
 
 
 class _LmdbSnapshot:
@@ -279,6 +288,10 @@ class _LmdbSnapshot:
             )
         return indices
 
+    @property
+    def frozen(self) -> bool:
+        return self._get(b"meta", _FROZEN) is not None
+
     def _get(self, table: bytes, key: bytes) -> memoryview | None:
         try:
             return self._transaction.get(key, db=self._tables[table])
@@ -299,6 +312,31 @@ class _LmdbSnapshot:
         except lmdb.Error as error:
             raise _unreadable(table.decode(), error) from error
         return found
+
+
+def _read_binding(environment: LmdbEnvironment, origin: str | None, log_vkey: str | None) -> tuple[str, str]:
+    """Read which log a store is of, and check its format. Raises ConfigError for another log's."""
+    meta = environment.tables[b"meta"]
+    with environment.reading() as transaction:
+        format_name, *bound = (
+            bytes(transaction.get(name, b"", db=meta)) for name in (b"format", b"origin", b"vkey")
+        )
+    path = environment.path
+    if format_name != FORMAT:
+        raise StorageError(
+            f"{path} has the format {format_name!r}, this release reads {FORMAT!r}: use the release "
+            "that wrote it"
+        )
+    for what, found, wanted in zip(("origin", "key"), bound, (origin, log_vkey), strict=True):
+        if wanted is not None and found != wanted.encode():
+            raise ConfigError(
+                f"{path} holds the log with {what} {found.decode(errors='replace')!r}, not {wanted!r}: "
+                "name that log's directory, or use that log's key"
+            )
+    try:
+        return bound[0].decode(), bound[1].decode()
+    except UnicodeDecodeError as error:
+        raise CorruptionError(f"{path} is bound to a log whose name is damaged: restore it") from error
 
 
 def _append(transaction: WriteTransaction, table: Table, rows: Iterable[tuple[bytes, bytes]]) -> None:

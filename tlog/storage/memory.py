@@ -35,6 +35,7 @@ class _MemorySnapshot:
     published: bytes | None
     tree_size: int
     partial_tiles: dict[tuple[int, int], bytes]
+    frozen: bool = False
 
     def tile(self, level: int, index: int) -> bytes | None:
         return self.partial_tiles.get((level, index)) or self.rows.full_tiles.get((level, index))
@@ -93,7 +94,12 @@ class MemoryStore:
                 raise ConflictError(
                     f"another checkpoint is committed, of size {state.tree_size}: nothing was written"
                 )
-            check_batch(batch, committed=state.committed, committed_size=state.tree_size)
+            check_batch(
+                batch,
+                committed=state.committed,
+                committed_size=state.tree_size,
+                is_frozen=state.frozen,
+            )
             _require_new_identities(batch, state.rows.identities)
             _add(state.rows, batch)
             self._state = _MemorySnapshot(
@@ -103,6 +109,26 @@ class MemoryStore:
                 tree_size=batch.tree_size,
                 partial_tiles=_partial_tiles(state, batch),
             )
+
+    def rebind(self, log_vkey: str, *, expected: bytes, new: bytes, publish: bool) -> None:
+        """Bind the store to another key of its log. Raises as the contract says."""
+        self._gate.require_no_reader_here()
+        with self._writing:
+            self._require_open()
+            if self._state.committed != expected:
+                raise ConflictError("another checkpoint is committed: nothing was written")
+            self._log_vkey = log_vkey
+            published = new if publish else self._state.published
+            self._state = replace(self._state, committed=new, published=published)
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Mark the log as frozen, or take the mark away. Raises as the contract says."""
+        self._gate.require_no_reader_here()
+        with self._writing:
+            self._require_open()
+            if self._state.committed is None:
+                raise StorageError("nothing is committed yet, so there is no log to freeze: commit first")
+            self._state = replace(self._state, frozen=frozen)
 
     def publish(self, checkpoint: bytes) -> None:
         """Make a checkpoint note the published one. Raises StorageError before the first commit."""

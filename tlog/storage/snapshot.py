@@ -52,6 +52,11 @@ class Snapshot(Protocol):
         """Return the leaf indices of all governance entries, ascending."""
         ...
 
+    @property
+    def frozen(self) -> bool:
+        """Return whether the log is marked as frozen."""
+        ...
+
 
 class SnapshotReader:
     """Reads a snapshot and checks every answer against the committed size; a `tlog.storage.base.Reader`."""
@@ -161,6 +166,10 @@ class SnapshotReader:
         indices = self._snapshot.governance()
         self._require_committed(indices, "the governance list")
         return indices
+
+    def is_frozen(self) -> bool:
+        """Return whether the log is frozen: what is committed is its end."""
+        return self._snapshot.frozen
 
     def _require_committed(self, indices: list[int], what: str) -> None:
         size = self._snapshot.tree_size

@@ -30,6 +30,7 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_TYPE_NOT_ALLOWED: _ClassVar[RefusalReason]
     REFUSAL_REASON_GOVERNANCE_REFUSED: _ClassVar[RefusalReason]
     REFUSAL_REASON_SOURCE_ID_CONFLICT: _ClassVar[RefusalReason]
+    REFUSAL_REASON_LOG_FROZEN: _ClassVar[RefusalReason]
 APPEND_STAGE_UNSPECIFIED: AppendStage
 APPEND_STAGE_INTEGRATED: AppendStage
 APPEND_STAGE_COSIGNED: AppendStage
@@ -48,6 +49,7 @@ REFUSAL_REASON_MEMBER_NOT_ACTIVE: RefusalReason
 REFUSAL_REASON_TYPE_NOT_ALLOWED: RefusalReason
 REFUSAL_REASON_GOVERNANCE_REFUSED: RefusalReason
 REFUSAL_REASON_SOURCE_ID_CONFLICT: RefusalReason
+REFUSAL_REASON_LOG_FROZEN: RefusalReason
 
 class AppendRequest(_message.Message):
     __slots__ = ("entries", "trusted_tree_size", "wait_for")
@@ -130,12 +132,14 @@ class GetCheckpointRequest(_message.Message):
     def __init__(self, trusted_tree_size: _Optional[int] = ...) -> None: ...
 
 class GetCheckpointResponse(_message.Message):
-    __slots__ = ("checkpoint", "consistency_proof")
+    __slots__ = ("checkpoint", "consistency_proof", "frozen")
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_PROOF_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
     checkpoint: bytes
     consistency_proof: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, checkpoint: _Optional[bytes] = ..., consistency_proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    frozen: bool
+    def __init__(self, checkpoint: _Optional[bytes] = ..., consistency_proof: _Optional[_Iterable[bytes]] = ..., frozen: bool = ...) -> None: ...
 
 class WatchCheckpointsRequest(_message.Message):
     __slots__ = ("trusted_tree_size",)

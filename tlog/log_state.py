@@ -1,0 +1,132 @@
+"""What a log's next commit builds upon, rebuilt from what is stored, and how the next batch is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tlog.errors import BatchRefusedError, CorruptionError, RefusedError
+from tlog.integrate import TreeEdge, integrate
+from tlog.log_view import SignedCheckpoint
+from tlog.membership import Registry
+from tlog.merkle import leaf_hash
+from tlog.note import NoteVerifier, open_note
+from tlog.storage.base import CommitBatch, Reader, Store
+from tlog.validate import AdmissibleEntry, Admission, admit, verify_entries, verify_entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogState:
+    """Holds what the next commit builds upon; replaced whole, and only after a commit is durable."""
+
+    signed: SignedCheckpoint
+    edge: TreeEdge
+    registry: Registry
+    is_frozen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Holds a batch that is ready to be signed and committed, and what the log is after it."""
+
+    batch: CommitBatch
+    edge: TreeEdge
+    registry: Registry
+
+
+def recover_state(store: Store, note: bytes, verifier: NoteVerifier) -> LogState:
+    """Rebuild the state from a store, and check that it leads to the checkpoint that it holds.
+
+    `note` is the committed one, which the key of `verifier` has to have signed. Raises CorruptionError when
+    tree or governance do not lead to it, SignatureError and MalformedError for another note.
+    """
+    open_note(note, [verifier])
+    signed = SignedCheckpoint.read(note)
+    checkpoint = signed.checkpoint
+    with store.reader() as reader:
+        edge = TreeEdge.load(reader.tree_size, reader.read_tile)
+        governance = [
+            (index, reader.read_entry(index), reader.read_node(0, index))
+            for index in reader.governance_indices()
+        ]
+        is_frozen = reader.is_frozen()
+    if (edge.tree_size, edge.root_hash) != (checkpoint.tree_size, checkpoint.root_hash):
+        raise CorruptionError(
+            f"the stored tree has {edge.tree_size} leaves and root {edge.root_hash.hex()}, but its "
+            f"checkpoint says {checkpoint.tree_size} and {checkpoint.root_hash.hex()}: "
+            "restore this store, do not sign with it"
+        )
+    registry = Registry.EMPTY
+    for index, entry, leaf in governance:
+        if leaf_hash(entry) != leaf:
+            raise CorruptionError(
+                f"governance entry {index} is not the leaf {leaf.hex()} of the tree: "
+                "restore this store, do not sign"
+            )
+        try:
+            verified = verify_entry(entry, store.origin)
+            registry = registry.apply(verified.event, verified.public_keys, leaf)
+        except RefusedError as error:
+            raise CorruptionError(
+                f"governance entry {index} is none, or does not follow from those before it ({error}): "
+                "restore this store, do not sign"
+            ) from error
+    return LogState(signed=signed, edge=edge, registry=registry, is_frozen=is_frozen)
+
+
+def prepare(
+    state: LogState,
+    reader: Reader,
+    calls: Sequence[Sequence[AdmissibleEntry]],
+    decline: Callable[[Registry], str | None] | None,
+) -> tuple[Admission, Prepared | None]:
+    """Admit calls, and make the batch of what is new in them; None when nothing is.
+
+    `reader` shows the store as of `state`; `decline` is that of `admit`. Raises StorageError.
+    """
+
+    def find(identity: bytes) -> tuple[int, bytes] | None:
+        index = reader.find_leaf_index(identity)
+        return None if index is None else (index, reader.read_node(0, index))
+
+    admission = admit(
+        calls,
+        registry=state.registry,
+        tree_size=state.edge.tree_size,
+        find=find,
+        decline=decline,
+        frozen=state.is_frozen,
+    )
+    if not admission.entries:
+        return admission, None
+    edge, tiles = integrate(state.edge, [entry.leaf_hash for entry in admission.entries])
+    batch = CommitBatch(
+        start=state.edge.tree_size,
+        entries=[entry.entry for entry in admission.entries],
+        identities=[entry.identity for entry in admission.entries],
+        business_keys=[entry.business_keys for entry in admission.entries],
+        governance_indices=admission.governance_indices,
+        tiles=tiles,
+    )
+    return admission, Prepared(batch=batch, edge=edge, registry=admission.registry)
+
+
+def prepare_again(state: LogState, reader: Reader, entries: Sequence[bytes]) -> Prepared:
+    """Make the batch again that was prepared from these entries before, and perhaps signed.
+
+    Raises CorruptionError when they do not all come next, and StorageError.
+    """
+    try:
+        _, prepared = prepare(state, reader, [verify_entries(entries, state.signed.checkpoint.origin)], None)
+    except BatchRefusedError as error:
+        raise _not_next(entries) from error
+    if prepared is None or len(prepared.batch.entries) != len(entries):
+        raise _not_next(entries)
+    return prepared
+
+
+def _not_next(entries: Sequence[bytes]) -> CorruptionError:
+    return CorruptionError(
+        f"the {len(entries)} entries that were about to be signed are not what comes next in this log: "
+        "restore the store, do not sign"
+    )
