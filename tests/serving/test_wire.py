@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from server.config import parse_config
 from server.link import MAX_FRAME_BYTES
-from server.status import status_code, status_details, status_message
+from server.status import STATUS_OF, status_code, status_details, status_message
 from server.wire import (
     Call,
     Count,
@@ -222,6 +222,14 @@ def test_an_exception_has_the_same_status_on_the_other_side(error: Exception) ->
     assert status_code(arrived) is status_code(error)
     assert status_message(arrived) == status_message(error).replace("\udcff", "\\udcff")
     assert status_details(arrived) == status_details(error)
+
+
+@pytest.mark.parametrize("kind", STATUS_OF, ids=lambda kind: kind.__name__)
+def test_every_exception_with_a_status_of_its_own_arrives_as_itself(kind: type[Exception]) -> None:
+    error = PushbackError("later", retry_after_s=1.0) if kind is PushbackError else kind("what was wrong")
+    message = decode_from_main(encode_message(Failed(0, False, failure_of(error))))
+    assert isinstance(message, Failed)
+    assert type(error_of(message.failure)) is kind
 
 
 def test_a_bug_is_told_without_its_text() -> None:
