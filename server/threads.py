@@ -20,6 +20,7 @@ class Threads:
     """
 
     verifying: Executor
+    verifying_threads: int
     answering: Executor
     reading: Executor
 
@@ -28,6 +29,7 @@ class Threads:
         """Make the threads, `verifying` of them for signatures; `stack` ends them."""
         return cls(
             verifying=open_pool(stack, verifying, "verify"),
+            verifying_threads=verifying,
             answering=open_pool(stack, ANSWERING_THREADS, "answer"),
             reading=open_pool(stack, READING_THREADS, "read"),
         )

@@ -204,6 +204,7 @@ def test_a_bug_beside_the_commit_fails_every_waiter_and_ends_the_sequencer() -> 
             for future in (held, waiting):
                 with pytest.raises(RuntimeError, match="a bug"):
                     await future
+            await b.sequencer.stop()  # its thread tells of the end after it has failed the waiters
             assert len(b.fatal) == 1
             with pytest.raises(PushbackError):
                 b.sequencer.submit(b.call(1, 2))

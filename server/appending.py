@@ -1,0 +1,168 @@
+"""The way of an Append through a process that answers calls: verify, sequence, prove.
+
+Signatures are checked and answers are made in threads, many calls in one trip (`server.gathering`); what lies
+between is the sequencer's, or a worker's line to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from server.backlog import Backlog
+from server.gathering import Gathering
+from server.proofs import consistency, encode_range
+from server.publisher import CheckpointFeed
+from server.sequencer import Sequenced
+from server.threads import ANSWERING_THREADS, Threads
+from tlog.errors import BatchRefusedError, MalformedError, PushbackError, TlogError
+from tlog.log_view import LogView, SignedCheckpoint
+from tlog.v1 import log_pb2
+from tlog.validate import CallOutcome, VerifiedEntry, verify_entries
+
+MAX_BATCH_ENTRIES = 1_000
+MAX_BATCH_BYTES = 4 * 2**20
+MAX_TRIP_ENTRIES = 512
+
+
+class OpensViews(Protocol):
+    """Is a log that can be read: the Log itself, or its store as a worker process reads it."""
+
+    @property
+    def origin(self) -> str:
+        """Return the log's origin."""
+        ...
+
+    def view(self) -> AbstractContextManager[LogView]:
+        """Open one consistent snapshot; it holds every commit that was answered for before."""
+        ...
+
+
+class SubmitsEntries(Protocol):
+    """Is the way to the log's one writer: the Sequencer itself, or a worker's line to it."""
+
+    def submit(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
+        """Queue one call; ends and raises as `Sequencer.submit` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    outcome: CallOutcome
+    checkpoint: SignedCheckpoint
+    trusted_tree_size: int
+
+
+class Appending:
+    """Takes batches of entries to the sequencer and back; belongs to the event loop that made it."""
+
+    def __init__(
+        self,
+        log: OpensViews,
+        sequencer: SubmitsEntries,
+        backlog: Backlog,
+        feed: CheckpointFeed,
+        threads: Threads,
+    ) -> None:
+        self._log = log
+        self._sequencer = sequencer
+        self._backlog = backlog
+        self._feed = feed
+        self._verifying: Gathering[list[bytes], list[VerifiedEntry]] = Gathering(
+            threads.verifying, self._verify, trips=threads.verifying_threads, max_weight=MAX_TRIP_ENTRIES
+        )
+        self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
+            threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
+        )
+
+    async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
+        """Append one call's entries, all or none, and prove where they are.
+
+        Raises MalformedError, BatchRefusedError, PushbackError, StorageError.
+        """
+        entries, size_bytes = _checked_batch(request.entries)
+        with ExitStack() as counted:
+            counted.enter_context(self._backlog.holding(len(entries), size_bytes))
+            verified = await self._verifying.put(entries, weight=len(entries))
+            future = self._sequencer.submit(verified)
+            # From here on the call counts until the sequencer has dealt with it, whatever its client does.
+            future.add_done_callback(_closer(counted.pop_all()))
+        sequenced = await asyncio.shield(future)
+        outcome, signed = sequenced.outcome, sequenced.checkpoint
+        if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
+            signed = await self._published_beyond(max(outcome.leaf_indices))
+        # What is durable is answered without queueing behind those who only read.
+        done = _Done(outcome, signed, request.trusted_tree_size)
+        return await self._answering.put(done, weight=len(entries))
+
+    async def _published_beyond(self, leaf_index: int) -> SignedCheckpoint:
+        """Wait until a published checkpoint covers a leaf; the call's deadline is the only limit."""
+        published = await self._feed.wait_beyond(leaf_index)
+        if published is None:
+            raise PushbackError(
+                "the server is stopping: the entries are in the log; send the call again for their receipts",
+                retry_after_s=1.0,
+            )
+        return published
+
+    def _verify(self, calls: Sequence[list[bytes]]) -> list[list[VerifiedEntry] | Exception]:
+        verified: list[list[VerifiedEntry] | Exception] = []
+        for entries in calls:
+            try:
+                verified.append(verify_entries(entries, self._log.origin))
+            except BatchRefusedError as error:
+                verified.append(error)
+        return verified
+
+    def _answer(self, calls: Sequence[_Done]) -> list[log_pb2.AppendResponse | Exception]:
+        responses: list[log_pb2.AppendResponse | Exception] = []
+        with self._log.view() as view:
+            for done in calls:
+                try:
+                    responses.append(_response(view, done))
+                except TlogError as error:
+                    responses.append(error)
+        return responses
+
+
+def _closer(counted: ExitStack) -> Callable[[asyncio.Future[Sequenced]], None]:
+    def close(future: asyncio.Future[Sequenced]) -> None:
+        counted.close()
+        if not future.cancelled():
+            future.exception()  # seen: its client may have gone away, and nobody else will look
+
+    return close
+
+
+def _checked_batch(entries: Sequence[bytes]) -> tuple[list[bytes], int]:
+    """Return the entries and their size; the count is checked before anything touches them."""
+    if not 1 <= len(entries) <= MAX_BATCH_ENTRIES:
+        raise MalformedError(
+            f"an Append holds {len(entries)} entries: send 1 to {MAX_BATCH_ENTRIES} in one call"
+        )
+    taken = list(entries)
+    size_bytes = sum(map(len, taken))
+    if size_bytes > MAX_BATCH_BYTES:
+        raise MalformedError(
+            f"an Append holds {size_bytes} bytes: send at most {MAX_BATCH_BYTES} in one call"
+        )
+    return taken, size_bytes
+
+
+def _response(view: LogView, done: _Done) -> log_pb2.AppendResponse:
+    outcome, tree_size = done.outcome, done.checkpoint.tree_size
+    start, end = outcome.new_range or (0, 0)
+    response = log_pb2.AppendResponse(
+        checkpoint=done.checkpoint.note,
+        range_proof=encode_range(view.prove_range(start, end, tree_size)) if start < end else None,
+        consistency_proof=consistency(view, done.trusted_tree_size, tree_size),
+    )
+    add = response.results.add
+    for index, already_present in zip(outcome.leaf_indices, outcome.already_present, strict=True):
+        add(leaf_index=index, already_present=already_present)
+    for index in sorted({index for index in outcome.leaf_indices if not start <= index < end}):
+        response.inclusion_proofs.add(leaf_index=index, hashes=view.prove_inclusion(index, tree_size))
+    return response

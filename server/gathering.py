@@ -1,0 +1,107 @@
+"""Work for threads, gathered: whatever waits goes there in one trip, as calls go into one commit.
+
+A trip to a thread and back costs more than most of what is done there for one small call. So there is no
+trip for every call: what arrives while all trips are under way waits, and goes together with the next. There
+is no timer; a lone call is taken at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Gathering(Generic[Item, Result]):
+    """Does one kind of work in an executor's threads; `put` belongs to the event loop that made it."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        work: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        *,
+        trips: int,
+        max_weight: int,
+    ) -> None:
+        """Do `work` in at most `trips` threads at a time; it gives every item a result or an exception.
+
+        A trip takes items of `max_weight` together, or a single one that is heavier. Requires trips >= 1.
+        """
+        self._executor = executor
+        self._work = work
+        self._idle_trips = trips
+        self._max_weight = max_weight
+        self._waiting: deque[tuple[int, Item, asyncio.Future[Result]]] = deque()
+        self._starting = False
+        self._loop = asyncio.get_running_loop()
+
+    def put(self, item: Item, *, weight: int) -> asyncio.Future[Result]:
+        """Let an item wait for the next trip; the future ends with its result or exception.
+
+        Cancelling it withdraws an item that still waits.
+        """
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._waiting.append((weight, item, future))
+        if not self._starting:
+            # Not at once: calls that arrived together are still to be heard in this turn of the loop.
+            self._starting = True
+            self._loop.call_soon(self._start)
+        return future
+
+    def _start(self) -> None:
+        self._starting = False
+        while self._idle_trips and (taken := self._take()):
+            self._idle_trips -= 1
+            items, futures = zip(*taken, strict=True)
+            try:
+                trip = self._executor.submit(self._travel, items, futures)
+            except RuntimeError as error:  # the threads have ended, because the server stops
+                self._arrive(futures, [error] * len(futures))
+            else:
+                trip.add_done_callback(partial(self._if_called_off, futures))
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        taken: list[tuple[Item, asyncio.Future[Result]]] = []
+        total = 0
+        while self._waiting:
+            weight, item, future = self._waiting[0]
+            if taken and total + weight > self._max_weight:
+                break
+            self._waiting.popleft()
+            if not future.done():
+                taken.append((item, future))
+                total += weight
+        return taken
+
+    def _travel(self, items: Sequence[Item], futures: Sequence[asyncio.Future[Result]]) -> None:
+        results: Sequence[Result | Exception]
+        try:
+            results = self._work(items)
+        except Exception as error:  # noqa: BLE001 - handed to everybody who waits for it
+            results = [error] * len(items)
+        self._loop.call_soon_threadsafe(self._arrive, futures, results)
+
+    def _if_called_off(self, futures: Sequence[asyncio.Future[Result]], trip: Future[None]) -> None:
+        """Let nobody wait for a trip that never began, because the threads were ended before."""
+        if trip.cancelled():
+            error = RuntimeError("the threads have ended: the server stops")
+            self._loop.call_soon_threadsafe(self._arrive, futures, [error] * len(futures))
+
+    def _arrive(
+        self, futures: Sequence[asyncio.Future[Result]], results: Sequence[Result | Exception]
+    ) -> None:
+        self._idle_trips += 1
+        for future, result in zip(futures, results, strict=True):
+            if future.done():  # its client went away
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        self._start()
