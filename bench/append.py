@@ -84,7 +84,7 @@ class _AtSize:
         with ExitStack() as stack:
             floor = stack.enter_context(storage_floor(settings, tree_size, self._progress))
             library = stack.enter_context(_library(settings, original))
-            servers = stack.enter_context(_Servers(settings, original, tree_size))
+            servers = stack.enter_context(Servers(settings, original, tree_size))
             batch_window = self._window(
                 servers.for_new_round, events=events, batch=BATCH, in_flight=IN_FLIGHT
             )
@@ -182,7 +182,7 @@ class _AtSize:
         ]
 
 
-class _Servers:
+class Servers:
     """Gives servers whose log has about as many entries as it says.
 
     A large log hardly changes in a run and is served once; of a small one there is a new copy every round.
@@ -228,12 +228,12 @@ def _library(settings: Settings, original: Path) -> Iterator[Callable[[], Cost]]
             def measure() -> Cost:
                 start = next(numbers)
                 entries = verify_entries(signed_events(1, start, start + settings.window_events), signer.name)
-                return cpu_of(lambda: _commit_all(log, entries)).per(len(entries))
+                return cpu_of(lambda: commit_all(log, entries)).per(len(entries))
 
             yield measure
 
 
-def _commit_all(log: Log, entries: Sequence[VerifiedEntry]) -> None:
+def commit_all(log: Log, entries: Sequence[VerifiedEntry]) -> None:
     for start in range(0, len(entries), BATCH):
         batch = entries[start : start + BATCH]
         tree_size = log.commit([batch]).checkpoint.tree_size

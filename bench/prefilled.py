@@ -28,6 +28,7 @@ from bench.settings import Settings
 from bench.workload import ENTRY_BYTES, fillers, governance, log_signer
 from tlog.key_file import write_key_file
 from tlog.log import Log
+from tlog.storage.lmdb_header import DATA_FILE_NAME
 from tlog.storage.lmdb_store import FORMAT, LmdbStore
 from tlog.validate import verify_entries
 
@@ -104,6 +105,23 @@ def working_copy(settings: Settings, original: Path) -> Iterator[Path]:
             if file.is_file():
                 _settle(file)
         yield copy
+
+
+@contextmanager
+def in_place(settings: Settings, original: Path) -> Iterator[Path]:
+    """Give a directory that serves a prefilled log where it is, for a block that appends nothing to it.
+
+    So nothing needs to be copied. Raises RuntimeError when something was written to the log all the same.
+    """
+    data = original.absolute() / "store" / DATA_FILE_NAME
+    before = data.stat()
+    with tempfile.TemporaryDirectory(dir=settings.folder, prefix=f"{original.name}-") as folder:
+        directory = Path(folder)
+        shutil.copy(original / "log.key", directory)
+        (directory / "tlog.toml").write_text(CONFIG.replace('"store"', json.dumps(str(data.parent))))
+        yield directory
+    if (data.stat().st_mtime_ns, data.stat().st_size) != (before.st_mtime_ns, before.st_size):
+        raise RuntimeError(f"{data} was to be read only, and was written to: remove {original}")
 
 
 def _settle(file: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from server.answers import CallLimit, Context, stream, unary
 from server.appending import Appending, OpensViews, SubmitsEntries
@@ -29,6 +29,9 @@ MAX_LOOKUP_BYTES = 2**20
 MAX_WAITING_READS = 128
 
 T = TypeVar("T")
+
+SourceId: TypeAlias = tuple[str, str]
+"""Names an event by its source and id."""
 
 
 class LogService(log_pb2_grpc.LogServiceServicer):
@@ -158,19 +161,20 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             return await asyncio.get_running_loop().run_in_executor(self._reading, view_and_call)
 
 
-def _checked_keys(keys: Sequence[log_pb2.EntryKey]) -> list[log_pb2.EntryKey]:
+def _checked_keys(keys: Sequence[log_pb2.EntryKey]) -> list[int | SourceId]:
+    """Return what each key names: a leaf index, or an event by its source and id."""
     if not 1 <= len(keys) <= MAX_KEYS:
         raise MalformedError(f"{len(keys)} keys are asked for: ask for 1 to {MAX_KEYS} in one call")
+    named: list[int | SourceId] = []
     for position, key in enumerate(keys):
-        if key.WhichOneof("key") is None:
-            raise MalformedError(f"key {position} is empty: give a leaf_index or a source_id")
-    return list(keys)
-
-
-def _leaf_index(view: LogView, key: log_pb2.EntryKey) -> int | None:
-    if key.WhichOneof("key") == "leaf_index":
-        return key.leaf_index
-    return view.leaf_index(key.source_id.source, key.source_id.id)
+        match key.WhichOneof("key"):
+            case "leaf_index":
+                named.append(key.leaf_index)
+            case "source_id":
+                named.append((key.source_id.source, key.source_id.id))
+            case _:
+                raise MalformedError(f"key {position} is empty: give a leaf_index or a source_id")
+    return named
 
 
 def _checkpoint_response(view: LogView, trusted_tree_size: int) -> log_pb2.GetCheckpointResponse:
@@ -183,19 +187,25 @@ def _checkpoint_response(view: LogView, trusted_tree_size: int) -> log_pb2.GetCh
 
 
 def _inclusion_response(
-    view: LogView, request: log_pb2.GetInclusionProofsRequest, keys: Sequence[log_pb2.EntryKey]
+    view: LogView, request: log_pb2.GetInclusionProofsRequest, keys: Sequence[int | SourceId]
 ) -> log_pb2.GetInclusionProofsResponse:
     published = None if request.tree_size else view.published()
     tree_size = request.tree_size if published is None else published.tree_size
+    indices = [key if isinstance(key, int) else view.leaf_index(*key) for key in keys]
+    # A leaf that is not in the tree is refused; an event may be unknown, or committed after that tree.
+    proven = {
+        index
+        for index, key in zip(indices, keys, strict=True)
+        if index is not None and (index < tree_size or isinstance(key, int))
+    }
+    # In this order, because neighbours share tiles.
+    proofs = {index: view.prove_inclusion(index, tree_size) for index in sorted(proven)}
     response = log_pb2.GetInclusionProofsResponse()
-    for key in keys:
+    for index in indices:
         result = response.results.add()
-        index = _leaf_index(view, key)
-        if index is not None and key.WhichOneof("key") == "source_id" and index >= tree_size:
-            index = None  # committed after the tree that is asked about
-        if index is not None:
+        if index in proofs:
             result.proof.leaf_index = index
-            result.proof.hashes.extend(view.prove_inclusion(index, tree_size))
+            result.proof.hashes.extend(proofs[index])
     if published is not None:
         response.checkpoint = published.note
         response.consistency_proof.extend(consistency(view, request.trusted_tree_size, tree_size))
@@ -210,11 +220,11 @@ def _entries_response(view: LogView, start: int, end: int, tree_size: int) -> lo
     )
 
 
-def _receipts_response(view: LogView, keys: Sequence[log_pb2.EntryKey]) -> log_pb2.GetReceiptsResponse:
+def _receipts_response(view: LogView, keys: Sequence[int | SourceId]) -> log_pb2.GetReceiptsResponse:
     published = view.published()
     response = log_pb2.GetReceiptsResponse()
     for key in keys:
-        index = _leaf_index(view, key)
+        index = key if isinstance(key, int) else view.leaf_index(*key)
         if index is None or index >= published.tree_size:
             response.results.add()
         else:

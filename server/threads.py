@@ -7,7 +7,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-READING_THREADS = 4
+# LMDB lets go of the interpreter at every look-up, and four threads that fight for it made a proof out of a
+# large log a fifth dearer. Two, so that one who waits for the disk holds up nobody.
+READING_THREADS = 2
 ANSWERING_THREADS = 2
 
 

@@ -16,6 +16,7 @@ from tlog.integrate import (
     node_coordinates,
     stored_tile_bytes,
     tile_node,
+    tile_siblings,
     tile_width,
 )
 from tlog.merkle import EMPTY_ROOT, CompactRange, leaf_hash
@@ -227,3 +228,17 @@ def test_a_leaf_hash_of_the_wrong_length_is_refused_and_named(wrong: bytes) -> N
 def test_a_node_that_a_tile_does_not_have_is_refused(width: int, height: int, offset: int) -> None:
     with pytest.raises(OutOfRangeError, match="no complete node"):
         tile_node(bytes(510 * 32), width, height, offset)
+
+
+def test_the_siblings_in_a_tile_are_those_on_the_way_up(one_by_one: list[tuple[TreeEdge, Tiles]]) -> None:
+    stored = one_by_one[512][1][0, 1]
+    for offset in range(256):
+        siblings = tile_siblings(memoryview(stored), offset)
+        assert siblings == tuple(tile_node(stored, 256, h, (offset >> h) ^ 1) for h in range(8))
+
+
+def test_siblings_are_cut_out_of_a_full_tile_only(one_by_one: list[tuple[TreeEdge, Tiles]]) -> None:
+    full, partial = one_by_one[600][1][0, 1], one_by_one[600][1][0, 2]
+    for stored, offset in ((full, -1), (full, 256), (full[:-1], 0), (full + b"x", 0), (partial, 0)):
+        with pytest.raises(OutOfRangeError):
+            tile_siblings(stored, offset)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from struct import Struct
 from typing import ClassVar
 
 from tlog.encoding import MAX_SIZE
@@ -77,6 +78,30 @@ def tile_node(stored: bytes | memoryview, width: int, height: int, offset: int) 
         raise OutOfRangeError(f"a tile of width {width} has no complete node {offset} at height {height}")
     start = _STARTS[width][height] + HASH_BYTES * offset
     return bytes(stored[start : start + HASH_BYTES])
+
+
+def _siblings_in_tile(offset: int) -> Struct:
+    """Return what cuts the eight siblings of `tile_siblings` out of a full stored tile, in one call."""
+    starts = [
+        start + HASH_BYTES * ((offset >> height) ^ 1)
+        for height, start in enumerate(_STARTS[TILE_WIDTH][:TILE_HEIGHT])
+    ]
+    ends = [0, *(start + HASH_BYTES for start in starts)]
+    return Struct("".join(f"{start - end}x{HASH_BYTES}s" for start, end in zip(starts, ends, strict=False)))
+
+
+_SIBLINGS = [_siblings_in_tile(offset) for offset in range(TILE_WIDTH)]
+
+
+def tile_siblings(stored: bytes | memoryview, offset: int) -> tuple[bytes, ...]:
+    """Cut the siblings of a full tile's hash `offset`, and of its seven ancestors, out of the stored tile.
+
+    They are the part of an inclusion proof that one tile holds, eight hashes of 32 bytes, the deepest first.
+    Requires len(stored) == stored_tile_bytes(256) and 0 <= offset < 256, else OutOfRangeError.
+    """
+    if len(stored) != stored_tile_bytes(TILE_WIDTH) or not 0 <= offset < TILE_WIDTH:
+        raise OutOfRangeError(f"{len(stored)} bytes are no full tile with a hash {offset}")
+    return _SIBLINGS[offset].unpack_from(stored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.errors import NotFoundError, OutOfRangeError
 from tlog.event import identity
 from tlog.integrate import tile_width
+from tlog.leaf_prover import LeafProver
 from tlog.merkle import (
     HASH_BYTES,
     CompactRange,
     compact_range_nodes,
     prove_consistency,
-    prove_inclusion,
     prove_range,
 )
 from tlog.note import parse_note
@@ -60,6 +60,7 @@ class LogView:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._prover: LeafProver | None = None  # for the tree that was asked about last
 
     @property
     def tree_size(self) -> int:
@@ -105,7 +106,9 @@ class LogView:
     def prove_inclusion(self, leaf_index: int, tree_size: int) -> list[bytes]:
         """Prove one leaf. Requires 0 <= leaf_index < tree_size <= self.tree_size, else OutOfRangeError."""
         self._require_size(tree_size)
-        return prove_inclusion(self._reader.read_node, leaf_index, tree_size)
+        if self._prover is None or self._prover.tree_size != tree_size:
+            self._prover = LeafProver(self._reader, tree_size)
+        return self._prover.prove(leaf_index)
 
     def prove_consistency(self, size1: int, size2: int) -> list[bytes]:
         """Prove a prefix. Requires 0 <= size1 <= size2 <= self.tree_size, else OutOfRangeError."""

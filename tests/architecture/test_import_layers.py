@@ -44,7 +44,11 @@ LAYERS = (
         pure=True,
     ),
     Layer(name="signatures", patterns=("tlog.ed25519", "tlog.ml_dsa"), pure=True),
-    Layer(name="trees", patterns=("tlog.merkle.*", "tlog.tiles", "tlog.integrate"), pure=True),
+    Layer(
+        name="trees",
+        patterns=("tlog.merkle.*", "tlog.tiles", "tlog.integrate", "tlog.leaf_prover"),
+        pure=True,
+    ),
     Layer(
         name="notes",
         patterns=(

@@ -292,6 +292,7 @@ def test_a_reader_whose_block_has_ended_refuses_everything(store: Store) -> None
         lambda: reader.tree_size,
         lambda: reader.read_tile(0, 0),
         lambda: reader.read_node(0, 0),
+        lambda: reader.read_siblings(0, 0),
         lambda: reader.read_entry(0),
         lambda: reader.read_entries(0, 0),
         lambda: reader.find_leaf_index(identity(0)),
@@ -393,6 +394,18 @@ def test_nodes_prove_every_entry_that_was_stored(store: Store) -> None:
         for index in range(size):
             proof = prove_inclusion(reader.read_node, index, size)
             verify_inclusion(leaf_hash(reader.read_entry(index)), index, size, proof, edge.root_hash)
+
+
+def test_the_siblings_in_a_full_tile_are_the_nodes_of_the_tree(store: Store) -> None:
+    commit_rows(store, [300, 1, 40, 200])
+    with store.reader() as reader:
+        for index in range(512):
+            assert reader.read_siblings(0, index) == tuple(
+                reader.read_node(height, (index >> height) ^ 1) for height in range(8)
+            )
+        for level, index in ((0, -1), (0, 512), (0, 540), (0, 2**62), (1, 0), (-1, 0)):
+            with pytest.raises(OutOfRangeError, match="no full tile"):
+                reader.read_siblings(level, index)
 
 
 def test_business_keys_are_listed_from_a_start_and_up_to_a_limit(store: Store) -> None:

@@ -77,18 +77,25 @@ def prove_range(read_node: ReadNode, start: int, end: int, tree_size: int) -> tu
     return left, right
 
 
+def subtree_root(read_node: ReadNode, level: int, index: int, tree_size: int) -> bytes:
+    """Compute the root of subtree `index` of a level, the last of which the tree's right edge may cut short.
+
+    Requires 0 <= index << level < tree_size < 2**63. Raises OutOfRangeError, and whatever `read_node` raises.
+    """
+    if (index + 1) << level <= tree_size:
+        return read_node(level, index)
+    nodes = compact_range_nodes(index << level, tree_size)
+    return fold_right_edge([read_node(*node) for node in nodes])
+
+
 def _siblings(read_node: ReadNode, level: int, index: int, tree_size: int) -> list[bytes]:
     """Collect the hashes of all siblings on the way up from one complete subtree to the root."""
     siblings: list[bytes] = []
     last = (tree_size - 1) >> level
     while last > 0:
         sibling = index ^ 1
-        if sibling < last:
-            siblings.append(read_node(level, sibling))
-        elif sibling == last:
-            # The last subtree of a level may be cut short by the tree's right edge.
-            nodes = compact_range_nodes(sibling << level, tree_size)
-            siblings.append(fold_right_edge([read_node(*node) for node in nodes]))
+        if sibling <= last:
+            siblings.append(subtree_root(read_node, level, sibling, tree_size))
         level += 1
         index >>= 1
         last >>= 1

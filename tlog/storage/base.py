@@ -90,6 +90,14 @@ class Reader(Protocol):
         """
         ...
 
+    def read_siblings(self, level: int, index: int) -> tuple[bytes, ...]:
+        """Return the siblings of hash `index` of a level's tiles, and of its seven ancestors in its tile.
+
+        They are in `tlog.integrate.tile_siblings`' order, and the same as eight times `read_node`, read at
+        once. Raises OutOfRangeError when the committed tree does not fill that tile.
+        """
+        ...
+
     def read_entry(self, leaf_index: int) -> bytes:
         """Return one entry. Requires 0 <= leaf_index < tree_size, else OutOfRangeError."""
         ...

@@ -10,7 +10,15 @@ from typing import Protocol
 
 from tlog.encoding import MAX_SIZE
 from tlog.errors import CorruptionError, MalformedError, OutOfRangeError, StorageError
-from tlog.integrate import TILE_WIDTH, node_coordinates, stored_tile_bytes, tile_node, tile_width
+from tlog.integrate import (
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    node_coordinates,
+    stored_tile_bytes,
+    tile_node,
+    tile_siblings,
+    tile_width,
+)
 from tlog.storage.base import BUSINESS_KEY_BYTES, IDENTITY_BYTES
 
 
@@ -63,10 +71,13 @@ class SnapshotReader:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._open: Snapshot | None = snapshot
+        # By level, the tile that was read last: neighbours' proofs need the same ones.
+        self._tiles: dict[int, tuple[int, bytes | memoryview]] = {}
 
     def end(self) -> None:
         """Let go of the snapshot: every later call raises StorageError."""
         self._open = None
+        self._tiles.clear()
 
     @property
     def _snapshot(self) -> Snapshot:
@@ -95,7 +106,7 @@ class SnapshotReader:
             raise OutOfRangeError(
                 f"a tree of {snapshot.tree_size} leaves has no tile {index} at level {level}"
             )
-        return bytes(_tile(snapshot, level, index, width))
+        return bytes(self._tile(snapshot, level, index, width))
 
     def read_node(self, level: int, index: int) -> bytes:
         """Return the hash of the complete subtree of leaves [index << level, (index + 1) << level).
@@ -109,7 +120,20 @@ class SnapshotReader:
             )
         tile_level, tile_index, height, offset = node_coordinates(level, index)
         width = min(TILE_WIDTH, (snapshot.tree_size >> (level - height)) - tile_index * TILE_WIDTH)
-        return tile_node(_tile(snapshot, tile_level, tile_index, width), width, height, offset)
+        return tile_node(self._tile(snapshot, tile_level, tile_index, width), width, height, offset)
+
+    def read_siblings(self, level: int, index: int) -> tuple[bytes, ...]:
+        """Return the siblings of hash `index` of a level's tiles, and of its seven ancestors in its tile.
+
+        Raises OutOfRangeError when the committed tree does not fill that tile.
+        """
+        snapshot = self._snapshot
+        tile_index, offset = divmod(index, TILE_WIDTH)
+        if level < 0 or index < 0 or tile_index >= snapshot.tree_size >> (TILE_HEIGHT * (level + 1)):
+            raise OutOfRangeError(
+                f"a tree of {snapshot.tree_size} leaves has no full tile {tile_index} at level {level}"
+            )
+        return tile_siblings(self._tile(snapshot, level, tile_index, TILE_WIDTH), offset)
 
     def read_entry(self, leaf_index: int) -> bytes:
         """Return one entry. Requires 0 <= leaf_index < tree_size, else OutOfRangeError."""
@@ -171,6 +195,20 @@ class SnapshotReader:
         """Return whether the log is frozen: what is committed is its end."""
         return self._snapshot.frozen
 
+    def _tile(self, snapshot: Snapshot, level: int, index: int, width: int) -> bytes | memoryview:
+        kept = self._tiles.get(level)
+        if kept is not None and kept[0] == index:
+            return kept[1]
+        stored = snapshot.tile(level, index)
+        if stored is None or len(stored) != stored_tile_bytes(width):
+            found = "is missing" if stored is None else f"has {len(stored)} bytes"
+            raise CorruptionError(
+                f"stored tile {index} of level {level} {found}, a width of {width} makes "
+                f"{stored_tile_bytes(width)} bytes: restore the store from a backup"
+            )
+        self._tiles[level] = (index, stored)
+        return stored
+
     def _require_committed(self, indices: list[int], what: str) -> None:
         size = self._snapshot.tree_size
         if indices and max(indices) >= size:
@@ -178,14 +216,3 @@ class SnapshotReader:
                 f"{what} is stored for entry {max(indices)}, and only {size} entries are committed: "
                 "restore the store from a backup"
             )
-
-
-def _tile(snapshot: Snapshot, level: int, index: int, width: int) -> bytes | memoryview:
-    stored = snapshot.tile(level, index)
-    if stored is None or len(stored) != stored_tile_bytes(width):
-        found = "is missing" if stored is None else f"has {len(stored)} bytes"
-        raise CorruptionError(
-            f"stored tile {index} of level {level} {found}, a width of {width} makes "
-            f"{stored_tile_bytes(width)} bytes: restore the store from a backup"
-        )
-    return stored
