@@ -30,6 +30,7 @@ from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
 from server.sequencer import NotesPace, Sequencer
+from server.signing_guard import SigningGuard
 from server.threads import Threads, open_pool
 from server.tile_http import TileServer
 from server.wire import Sample
@@ -92,6 +93,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
+        self._guard = SigningGuard()
 
     def stop(self) -> None:
         """Begin a graceful stop; belongs to the event loop."""
@@ -195,10 +197,17 @@ class Server:
         try:
             cosigner = self._own_cosigner(signer)
             cosign_at_commit = None if cosigner is None or is_witnessed else cosigner.cosign
-            return Log(store, signer, publish_at_commit=not is_witnessed, cosign=cosign_at_commit), cosigner
+            log = Log(
+                store,
+                signer,
+                publish_at_commit=not is_witnessed,
+                cosign=cosign_at_commit,
+                before_signing=self._guard.require_signing,
+            )
         except BaseException:
             store.close()
             raise
+        return log, cosigner
 
     def _alone(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
         """Answer calls in this process."""
@@ -208,7 +217,7 @@ class Server:
             max_entries=config.limits.max_queued_entries,
             max_bytes=config.limits.max_queued_bytes,
         )
-        sequencer = self._sequencer(parts, backlog)
+        sequencer = self._sequencer(parts, backlog, backlog.refuse_all)
         service = LogService(
             parts.log,
             sequencer,
@@ -230,7 +239,7 @@ class Server:
     def _workers(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
         """Answer calls in worker processes, and keep to this one what only one may do."""
         pace = CommitPace()
-        sequencer = self._sequencer(parts, pace)
+        sequencer = self._sequencer(parts, pace, lambda error: pool.refuse_all(error))
         pool = WorkerPool(
             self._config,
             origin=parts.log.origin,
@@ -243,7 +252,10 @@ class Server:
             pool.answer_exchanges(self._gossip(parts, pool.refuse_all).relayed)
         return pool, sequencer, pool.samples
 
-    def _sequencer(self, parts: _Parts, pace: NotesPace) -> Sequencer:
+    def _sequencer(
+        self, parts: _Parts, pace: NotesPace, refuse_all: Callable[[CorruptionError], None]
+    ) -> Sequencer:
+        self._guard.on_stop(lambda state: self._loop.call_soon_threadsafe(refuse_all, state.error()))
         return Sequencer(
             parts.log,
             parts.metrics,
@@ -251,6 +263,7 @@ class Server:
             max_commit_entries=self._config.limits.max_commit_entries,
             on_committed=parts.on_committed,
             on_fatal=self._fail,
+            on_damage=self._guard.found_damage,
         )
 
     def _gossip(self, parts: _Parts, on_contradicted: Callable[[CorruptionError], None]) -> GossipService:

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Protocol
 
 from server.metrics import Metrics
-from tlog.errors import BatchRefusedError, PushbackError, StateUnknownError, StorageError
+from tlog.errors import BatchRefusedError, CorruptionError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
 from tlog.log_view import SignedCheckpoint
 from tlog.validate import AdmissibleEntry, CallOutcome
@@ -59,13 +59,16 @@ class Sequencer:
         max_commit_entries: int,
         on_committed: Callable[[SignedCheckpoint], None],
         on_fatal: Callable[[BaseException], None],
+        on_damage: Callable[[CorruptionError], None] = lambda _: None,
     ) -> None:
+        """Commit to a log; `on_damage` is told, in the thread, when the log finds that it is damaged."""
         self._log = log
         self._metrics = metrics
         self._pace = pace
         self._max_commit_entries = max_commit_entries
         self._on_committed = on_committed
         self._on_fatal = on_fatal
+        self._on_damage = on_damage
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._wakeup = threading.Condition()
@@ -116,6 +119,8 @@ class Sequencer:
             self._metrics.commit_failed()
             if isinstance(error, StateUnknownError):
                 raise
+            if isinstance(error, CorruptionError):
+                self._on_damage(error)
             self._deliver(calls, [error] * len(calls))
             return
         self._report(committed, perf_counter() - started)

@@ -28,10 +28,11 @@ from tlog.errors import (
     StorageError,
 )
 from tlog.integrate import TreeEdge
-from tlog.log_state import Prepared, prepare, prepare_again, recover_state
+from tlog.log_state import Prepared, prepare, prepare_again, recover_state, require_own_tree
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.membership import Registry
 from tlog.note import LogSigner, Signature, Verifier, add_signatures, open_note, sign_note
+from tlog.right_edge import check_stored_edge
 from tlog.storage.base import CommitBatch, Store
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.pending_batch import PendingBatch
@@ -68,6 +69,7 @@ class Log:
         publish_at_commit: bool = True,
         cosign: Callable[[str], Signature] | None = None,
         pending: PendingBatch | None = None,
+        before_signing: Callable[[], None] | None = None,
     ) -> None:
         """Take over a store of this signer's log, and recover its state.
 
@@ -77,6 +79,7 @@ class Log:
         a signer that keeps a high-water mark: what it is asked to sign is kept there, until it is committed.
         A store bound to another key is bound to the signer's, where the log's governance names that one. The
         log owns the store from here on, and closes it; when this raises, it is still the caller's.
+        `before_signing` is called before every signature, and raises StorageError where there is to be none.
         Raises CorruptionError when the stored tree or its governance does not lead to the stored checkpoint,
         ConfigError when the log's governance does not know this key.
         """
@@ -88,6 +91,7 @@ class Log:
         self._publish_at_commit = publish_at_commit
         self._cosign = cosign
         self._pending = pending
+        self._before_signing = before_signing
         self._prepared: Prepared | None = None
         bound_vkey = store.log_vkey
         note = store.load()
@@ -242,7 +246,7 @@ class Log:
         signed = SignedCheckpoint.read(note)
         with self._writing:
             with self.view() as view:
-                self._require_own_tree(view, signed)
+                require_own_tree(view, signed)
             self._store_publish(note)
         return signed
 
@@ -257,6 +261,8 @@ class Log:
         with self._writing:
             self._require_known_state()
             self._commit_prepared()
+            with self._store.reader() as reader:
+                check_stored_edge(self._state.edge, reader)
             note = self._sign(self._state.edge)
             self._store_publish(note)
         return SignedCheckpoint.read(note)
@@ -325,6 +331,8 @@ class Log:
             )
 
     def _sign(self, edge: TreeEdge) -> bytes:
+        if self._before_signing is not None:
+            self._before_signing()
         checkpoint = Checkpoint(self.origin, edge.tree_size, edge.root_hash)
         text = format_checkpoint(checkpoint)
         note = sign_note(text, [self._signer])
@@ -354,23 +362,6 @@ class Log:
                 f"the commit of entries [{batch.start}, {batch.start + len(batch.entries)}) failed and its "
                 f"state is unknown ({self._failed}): restart to recover"
             ) from error
-
-    @staticmethod
-    def _require_own_tree(view: LogView, signed: SignedCheckpoint) -> None:
-        """Check that a checkpoint is of this store's tree, and not older than the published one."""
-        checkpoint, published = signed.checkpoint, view.published()
-        if signed.tree_size > view.tree_size:
-            raise StorageError(
-                f"a checkpoint of size {signed.tree_size} cannot be published: size {view.tree_size} is "
-                "committed"
-            )
-        root_hash = view.root_hash(checkpoint.tree_size)
-        if checkpoint.root_hash != root_hash or signed.tree_size < published.tree_size:
-            raise StorageError(
-                f"a checkpoint of size {checkpoint.tree_size} and root {checkpoint.root_hash.hex()} cannot "
-                f"be published: this store has root {root_hash.hex()} at that size, and has published size "
-                f"{published.tree_size} already"
-            )
 
     def _move_to_own_key(self, bound_vkey: str) -> None:
         """Bind the store to the key that this log signs with from now on, as its governance allows."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tlog.errors import BatchRefusedError, CorruptionError, RefusedError
+from tlog.errors import BatchRefusedError, CorruptionError, RefusedError, StorageError
 from tlog.integrate import TreeEdge, integrate
-from tlog.log_view import SignedCheckpoint
+from tlog.log_view import LogView, SignedCheckpoint
 from tlog.membership import Registry
 from tlog.merkle import leaf_hash
 from tlog.note import NoteVerifier, open_note
+from tlog.right_edge import check_grown_edge, check_stored_edge
 from tlog.storage.base import CommitBatch, Reader, Store
 from tlog.validate import AdmissibleEntry, Admission, admit, verify_entries, verify_entry
 
@@ -82,7 +83,8 @@ def prepare(
 ) -> tuple[Admission, Prepared | None]:
     """Admit calls, and make the batch of what is new in them; None when nothing is.
 
-    `reader` shows the store as of `state`; `decline` is that of `admit`. Raises StorageError.
+    `reader` shows the store as of `state`; `decline` is that of `admit`. Raises StorageError, CorruptionError
+    where what is to be built upon, or the tree that comes of it, fails its check (tlog.right_edge).
     """
 
     def find(identity: bytes) -> tuple[int, bytes] | None:
@@ -99,10 +101,13 @@ def prepare(
     )
     if not admission.entries:
         return admission, None
+    check_stored_edge(state.edge, reader)
     edge, tiles = integrate(state.edge, [entry.leaf_hash for entry in admission.entries])
+    entries = [entry.entry for entry in admission.entries]
+    check_grown_edge(state.edge, entries, edge)
     batch = CommitBatch(
         start=state.edge.tree_size,
-        entries=[entry.entry for entry in admission.entries],
+        entries=entries,
         identities=[entry.identity for entry in admission.entries],
         business_keys=[entry.business_keys for entry in admission.entries],
         governance_indices=admission.governance_indices,
@@ -123,6 +128,25 @@ def prepare_again(state: LogState, reader: Reader, entries: Sequence[bytes]) -> 
     if prepared is None or len(prepared.batch.entries) != len(entries):
         raise _not_next(entries)
     return prepared
+
+
+def require_own_tree(view: LogView, signed: SignedCheckpoint) -> None:
+    """Check that a checkpoint is of this store's tree, and not older than the published one.
+
+    Raises StorageError.
+    """
+    checkpoint, published = signed.checkpoint, view.published()
+    if signed.tree_size > view.tree_size:
+        raise StorageError(
+            f"a checkpoint of size {signed.tree_size} cannot be published: size {view.tree_size} is committed"
+        )
+    root_hash = view.root_hash(checkpoint.tree_size)
+    if checkpoint.root_hash != root_hash or signed.tree_size < published.tree_size:
+        raise StorageError(
+            f"a checkpoint of size {checkpoint.tree_size} and root {checkpoint.root_hash.hex()} cannot be "
+            f"published: this store has root {root_hash.hex()} at that size, and has published size "
+            f"{published.tree_size} already"
+        )
 
 
 def _not_next(entries: Sequence[bytes]) -> CorruptionError:
