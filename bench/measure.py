@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -105,6 +107,42 @@ def anonymous_bytes(pid: int) -> dict[int, int]:
             continue  # it ended just now
         found[member.pid] = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
     return found
+
+
+def page_table_bytes(pid: int) -> int:
+    """Return what the kernel needs to map a process's memory; it grows with what is mapped of a store."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmPTE:")
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    """Return a line of /proc that counts kilobytes, as bytes."""
+    return sum(int(line.split()[1]) * 1024 for line in file.read_text().splitlines() if line.startswith(name))
+
+
+class PeakMemory:
+    """Looks at the private memory of a process and its descendants until its block ends; keeps the most."""
+
+    def __init__(self, pid: int, *, every_s: float = 0.05) -> None:
+        self.by_pid: dict[int, int] = {}
+        self._pid = pid
+        self._every_s = every_s
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="peak-memory")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while True:
+            for pid, size in anonymous_bytes(self._pid).items():
+                self.by_pid[pid] = max(size, self.by_pid.get(pid, 0))
+            if self._end.wait(self._every_s):
+                return
 
 
 def written_bytes(pid: int) -> int:

@@ -51,9 +51,23 @@ port = 0
 """
 
 
-def prefilled_log(settings: Settings, tree_size: int, progress: Progress) -> Path:
-    """Return the directory of a log with so many entries, made if need be: copy it, do not change it."""
-    recipe = {"log": _RECIPE, "format": FORMAT.decode(), "tree_size": tree_size, "entry_bytes": ENTRY_BYTES}
+def prefilled_log(
+    settings: Settings, tree_size: int, progress: Progress, *, largest_batch: int = LARGE_BATCH
+) -> Path:
+    """Return the directory of a log with so many entries, made if need be: copy it, do not change it.
+
+    With a `largest_batch` of 256 it is what a server would have left, free pages too, and takes long to make.
+    """
+    recipe: dict[str, object] = {
+        "log": _RECIPE,
+        "format": FORMAT.decode(),
+        "tree_size": tree_size,
+        "entry_bytes": ENTRY_BYTES,
+    }
+    name = f"log-{tree_size}"
+    if largest_batch != LARGE_BATCH:
+        recipe["largest_batch"] = largest_batch
+        name += f"-by-{largest_batch}"
 
     def fill(directory: Path) -> None:
         signer = log_signer()
@@ -68,11 +82,11 @@ def prefilled_log(settings: Settings, tree_size: int, progress: Progress) -> Pat
             with progress.running(f"filling a log with {tree_size:,} entries", tree_size) as advance:
                 advance(len(first))
                 entries = fillers(0, tree_size - len(first))
-                for size in batch_sizes(tree_size - len(first)):
+                for size in batch_sizes(tree_size - len(first), largest_batch):
                     log.commit([list(islice(entries, size))])
                     advance(size)
 
-    return made_once(settings, f"log-{tree_size}", recipe, fill)
+    return made_once(settings, name, recipe, fill)
 
 
 def made_once(settings: Settings, name: str, recipe: dict[str, object], make: Callable[[Path], None]) -> Path:
@@ -135,12 +149,12 @@ def _settle(file: Path) -> None:
             pass
 
 
-def batch_sizes(entries: int) -> list[int]:
+def batch_sizes(entries: int, largest: int = LARGE_BATCH) -> list[int]:
     """Return the batches that so many entries are committed in: large ones, and in the end small ones."""
     small = min(entries, max(2**16, entries // 40))
     sizes = []
     while entries:
-        size = min(entries, SMALL_BATCH) if entries <= small else min(entries - small, LARGE_BATCH)
+        size = min(entries, SMALL_BATCH) if entries <= small else min(entries - small, largest)
         sizes.append(size)
         entries -= size
     return sizes

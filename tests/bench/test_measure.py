@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from bench.measure import Cost, CpuTime, anonymous_bytes, cpu_of, cpu_time, median_cost, percentile, spread
+from bench.measure import (
+    Cost,
+    CpuTime,
+    PeakMemory,
+    anonymous_bytes,
+    cpu_of,
+    cpu_time,
+    median_cost,
+    page_table_bytes,
+    percentile,
+    spread,
+)
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass\n"
 
@@ -70,8 +84,6 @@ def test_cpu_time_is_that_of_all_descendants_also_of_those_that_ended() -> None:
 
 
 def test_what_one_works_and_not_what_one_waits_for_is_cpu_time() -> None:
-    import time
-
     def work() -> None:
         end_s = time.process_time() + 0.05
         while time.process_time() < end_s:
@@ -88,3 +100,26 @@ def test_the_kernels_part_is_told_apart() -> None:
                 file.write(b"")
 
     assert cpu_of(work).system_s > 0
+
+
+def test_private_memory_is_what_one_wrote_to_and_not_what_one_mapped(tmp_path: Path) -> None:
+    file = tmp_path / "mapped"
+    file.write_bytes(bytes(2**25))
+    pid = os.getpid()
+    before, tables = anonymous_bytes(pid)[pid], page_table_bytes(pid)
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) == 0  # looked at every page
+        assert anonymous_bytes(pid)[pid] < before + 2**23
+        assert page_table_bytes(pid) >= tables + 2**25 // 4096 * 8 // 2
+    written = bytearray(b"x" * 2**25)
+    assert anonymous_bytes(pid)[pid] >= before + len(written) // 2
+
+
+def test_the_peak_is_kept_when_the_memory_was_given_back() -> None:
+    pid = os.getpid()
+    with PeakMemory(pid, every_s=0.001) as peak:
+        before = anonymous_bytes(pid)[pid]
+        large = bytearray(b"x" * 2**26)
+        time.sleep(0.1)
+        del large
+    assert peak.by_pid[pid] >= before + 2**25

@@ -6,8 +6,9 @@ import pytest
 
 from bench.floors import hash_and_put_cost, storage_floor, verification_cost
 from bench.interleave import interleaved
-from bench.prefilled import LARGE_BATCH, SMALL_BATCH, batch_sizes, prefilled_log, working_copy
+from bench.prefilled import LARGE_BATCH, SMALL_BATCH, batch_sizes, in_place, prefilled_log, working_copy
 from bench.progress import Progress
+from bench.served import serving
 from bench.settings import Settings
 from bench.workload import ENTRY_BYTES, fillers, index_rows, log_signer, signed_events
 from tlog.log import Log
@@ -55,6 +56,24 @@ def test_work_on_a_copy_leaves_the_original_alone_and_nothing_behind(settings: S
             assert log.checkpoint().tree_size == 700
             log.append(signed_events(0, 0, 10))
     assert list((settings.folder / "copies").iterdir()) == []
+
+
+def test_a_log_is_served_in_place_unless_somebody_appends(settings: Settings) -> None:
+    directory = prefilled_log(settings, 700, QUIET)
+    with in_place(settings, directory) as place, serving(place) as served:
+        assert served.address
+    writing = pytest.raises(RuntimeError, match="was written to")
+    with writing, in_place(settings, directory), open_log(directory) as log:
+        log.append(signed_events(0, 0, 1))
+    (directory / "recipe.json").unlink()  # as the message asks for
+
+
+def test_a_log_of_small_commits_is_one_of_its_own(settings: Settings) -> None:
+    directory = prefilled_log(settings, 700, QUIET, largest_batch=SMALL_BATCH)
+    assert directory != prefilled_log(settings, 700, QUIET)
+    with working_copy(settings, directory) as copy, open_log(copy) as log:
+        assert log.checkpoint().tree_size == 700
+    assert max(batch_sizes(1_000_000, SMALL_BATCH)) == SMALL_BATCH
 
 
 @pytest.mark.parametrize("entries", [0, 1, 255, 256, 10_000, 65_536, 65_537, 1_000_000, 10_000_000])

@@ -1,0 +1,179 @@
+"""What an event takes on the disk beyond its entry, and how much is written to put it there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import lmdb
+
+from bench import targets
+from bench.floors import LIB_VERSION
+from bench.measure import written_bytes
+from bench.prefilled import LARGE_BATCH, MAP_BYTES, SMALL_BATCH, prefilled_log, working_copy
+from bench.progress import Progress
+from bench.result import Result, Row
+from bench.settings import Settings
+from bench.workload import ENTRY_BYTES, fillers, log_signer
+from tlog.log import Log
+from tlog.storage.lmdb_header import DATA_FILE_NAME
+from tlog.storage.lmdb_store import LmdbStore
+
+QUESTION = "What does an event take on the disk, and how much is written to put it there?"
+
+BATCHES = (1, 16, 256, 4_000)
+KEYS_AN_EVENT = 1  # bench/workload.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Holds bytes per event: of the tables, and of the file that holds them."""
+
+    entries: float
+    tiles: float
+    identities: float
+    business_keys: float
+    others: float
+    file: float
+
+    @property
+    def slack(self) -> float:
+        """Return the pages that are free, to be used by later commits."""
+        return self.file - self.entries - self.tiles - self.identities - self.business_keys - self.others
+
+    @property
+    def beyond_entry(self) -> float:
+        """Return everything but the entry itself and the business keys: what the target is about."""
+        return self.file - ENTRY_BYTES - self.business_keys
+
+
+def run(settings: Settings, progress: Progress) -> Result:
+    """Look at the tables of logs, and commit to them."""
+    rows: list[Row] = []
+    grown = 1_000_000 if settings.is_full else min(100_000, settings.tree_sizes[-1])
+    original = prefilled_log(settings, grown, progress, largest_batch=SMALL_BATCH)
+    rows += _disk_rows(
+        disk_use(original / "store"),
+        {"tree_size": grown, "largest_commit": SMALL_BATCH},
+        counts=grown == 1_000_000,
+    )
+    for size in settings.tree_sizes:
+        original = prefilled_log(settings, size, progress)
+        # How a prefilled log was made says how much of it is free, and nothing about logs that grow.
+        at = {"tree_size": size, "largest_commit": LARGE_BATCH}
+        rows += _disk_rows(disk_use(original / "store"), at, counts=False)
+        rows += _written_rows(settings, size, original, progress)
+    return Result(
+        question=QUESTION,
+        rows=rows,
+        notes=[
+            f"Entries have {ENTRY_BYTES} bytes and {KEYS_AN_EVENT} business key. Tables count all their "
+            "pages, the log's file its whole length. Free pages are as many as the largest commits have "
+            f"replaced at a time: a log grown by commits of {SMALL_BATCH} shows what a server leaves, the "
+            "prefilled ones what commits of 100,000 do.",
+            "Written is what the store hands to write calls: every page that a commit touches, once, so it "
+            "is by how much a disk's wear exceeds the entries' own bytes.",
+        ],
+    )
+
+
+def disk_use(store: Path) -> Disk:
+    """Measure what the tables of a store take. Requires a store with entries."""
+    with lmdb.open(
+        os.fsencode(store),
+        readonly=True,
+        lock=False,
+        max_dbs=16,
+        map_size=MAP_BYTES,
+        lib_version=LIB_VERSION,
+    ) as environment:
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            names = [bytes(name) for name in cursor.iternext(values=False)]
+        table_bytes = {}
+        for name in names:
+            table = environment.open_db(name, create=False)
+            with environment.begin() as transaction:
+                stat = transaction.stat(table)
+            pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+            table_bytes[name] = pages * stat["psize"]
+            if name == b"entries":
+                count = stat["entries"]
+    shares = {
+        name: table_bytes.pop(name.encode()) / count
+        for name in ("entries", "tiles", "identities", "business_keys")
+    }
+    file = (store / DATA_FILE_NAME).stat().st_size / count
+    return Disk(**shares, others=sum(table_bytes.values()) / count, file=file)
+
+
+def _disk_rows(disk: Disk, at: dict[str, int], *, counts: bool) -> list[Row]:
+    per_key = disk.business_keys / KEYS_AN_EVENT
+
+    def row(name: str, value: float) -> Row:
+        return Row(name=name, value=value, unit="bytes/event", at=at)
+
+    return [
+        row("entries, beyond their own bytes", disk.entries - ENTRY_BYTES),
+        row("tiles", disk.tiles),
+        row("uniqueness", disk.identities),
+        row("governance and checkpoints", disk.others),
+        row("slack", disk.slack),
+        Row(
+            name="beyond the entry and its business key",
+            value=disk.beyond_entry,
+            unit="bytes/event",
+            at=at,
+            target=targets.DISK if counts else None,
+        ),
+        Row(
+            name="business key",
+            value=per_key,
+            unit="bytes/key",
+            at=at,
+            target=targets.DISK_KEY if counts else None,
+        ),
+    ]
+
+
+def _written_rows(settings: Settings, size: int, original: Path, progress: Progress) -> list[Row]:
+    rows = []
+    with (
+        _opened_copy(settings, original) as log,
+        progress.running(f"writing to {size:,} entries", len(BATCHES)) as advance,
+    ):
+        entries = fillers(size, size + sum(_written_events(settings, batch) for batch in BATCHES))
+        for batch in BATCHES:
+            events = _written_events(settings, batch)
+            before = written_bytes(os.getpid())
+            for _ in range(events // batch):
+                log.commit([list(islice(entries, batch))])
+            per_event = (written_bytes(os.getpid()) - before) / events
+            at = {"tree_size": size, "batch": batch}
+            rows += [
+                Row(name="written", value=per_event, unit="bytes/event", at=at),
+                Row(name="write amplification", value=per_event / ENTRY_BYTES, unit="x", at=at),
+            ]
+            advance(1)
+    return rows
+
+
+def _written_events(settings: Settings, batch: int) -> int:
+    """Return how many events are committed in batches of that size."""
+    if settings.profile == "tiny":
+        return 2 * batch
+    return max(20 * min(batch, 256), 3 * batch)
+
+
+@contextmanager
+def _opened_copy(settings: Settings, original: Path) -> Iterator[Log]:
+    signer = log_signer()
+    with working_copy(settings, original) as directory:
+        store = LmdbStore.open(
+            directory / "store", origin=signer.name, log_vkey=signer.vkey, map_size_bytes=MAP_BYTES
+        )
+        with Log(store, signer) as log:
+            yield log
