@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server.answers import CallLimit, Counted
 from server.registration import register
 from tlog.errors import ConfigError
 from tlog.v1 import gossip_pb2, log_pb2
@@ -30,6 +33,9 @@ GRPC_OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
+HANGING_UP_S = 0.25
+"""How long connections get to end by themselves once a stop has begun, although no call is under way."""
+
 
 class GrpcServer:
     """Serves what was added; belongs to the event loop that made it."""
@@ -42,12 +48,14 @@ class GrpcServer:
         self._stop_timeout_s = stop_timeout_s
         self._reflected = reflected
         self._names: list[str] = []
+        self._limits: list[CallLimit] = []
         self._healths = health.aio.HealthServicer()
         self._is_open = False
 
-    def add(self, descriptor: ServiceDescriptor, service: object) -> None:
+    def add(self, descriptor: ServiceDescriptor, service: Counted) -> None:
         """Add a service, before `listen`."""
         register(self._server, descriptor, service)
+        self._limits += [service.calls, service.streams]
         self._names.append(descriptor.full_name)
 
     async def listen(self, address: str, port: int) -> int:
@@ -74,8 +82,22 @@ class GrpcServer:
 
     async def close(self) -> None:
         """Take no new calls, and end when those under way have, or when their time is over."""
-        if self._is_open:
-            await self._server.stop(self._stop_timeout_s)
+        if not self._is_open:
+            return
+        stopping = asyncio.create_task(self._server.stop(self._stop_timeout_s))
+        # grpc waits for its connections to end. Clients that have something to do hang up at once when they
+        # are told; an idle one looks at its connection only every five seconds.
+        answering = asyncio.create_task(self._all_answered())
+        await asyncio.wait([stopping, answering], return_when=asyncio.FIRST_COMPLETED)
+        answering.cancel()
+        await self._server.stop(None)
+        await stopping
+
+    async def _all_answered(self) -> None:
+        """Wait until no call is under way, and clients had time to hear that this is the end."""
+        await asyncio.sleep(HANGING_UP_S)
+        for limit in self._limits:
+            await limit.all_answered()
 
 
 def taken_address_error(address: str, port: int) -> ConfigError:
