@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -116,7 +115,7 @@ class Server:
         log, cosigner = self._open_log()
         stack.callback(log.close)
         metrics.committed_size(log.checkpoint().tree_size)
-        threads = Threads.open(stack, verifying=os.cpu_count() or 1)
+        threads = Threads.open(stack)
         with log.view() as view:
             feed = CheckpointFeed(view.published(), metrics)
         publisher: WitnessedPublisher | None = None

@@ -17,7 +17,7 @@ from server.gathering import Gathering
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
 from server.sequencer import Sequenced
-from server.threads import ANSWERING_THREADS, Threads
+from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
 from tlog.errors import BatchRefusedError, MalformedError, PushbackError, TlogError
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.v1 import log_pb2
@@ -26,6 +26,8 @@ from tlog.validate import CallOutcome, VerifiedEntry, verify_entries
 MAX_BATCH_ENTRIES = 1_000
 MAX_BATCH_BYTES = 4 * 2**20
 MAX_TRIP_ENTRIES = 512
+MAX_INLINE_BYTES = 2_048
+"""A lone entry up to this size is verified in the event loop: a trip to a thread and back takes longer."""
 
 
 class OpensViews(Protocol):
@@ -72,7 +74,7 @@ class Appending:
         self._backlog = backlog
         self._feed = feed
         self._verifying: Gathering[list[bytes], list[VerifiedEntry]] = Gathering(
-            threads.verifying, self._verify, trips=threads.verifying_threads, max_weight=MAX_TRIP_ENTRIES
+            threads.verifying, self._verify, trips=VERIFYING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
@@ -86,7 +88,10 @@ class Appending:
         entries, size_bytes = _checked_batch(request.entries)
         with ExitStack() as counted:
             counted.enter_context(self._backlog.holding(len(entries), size_bytes))
-            verified = await self._verifying.put(entries, weight=len(entries))
+            if len(entries) == 1 and size_bytes <= MAX_INLINE_BYTES:
+                verified = verify_entries(entries, self._log.origin)
+            else:
+                verified = await self._verifying.put(entries, weight=len(entries))
             future = self._sequencer.submit(verified)
             # From here on the call counts until the sequencer has dealt with it, whatever its client does.
             future.add_done_callback(_closer(counted.pop_all()))

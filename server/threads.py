@@ -11,6 +11,9 @@ from dataclasses import dataclass
 # large log a fifth dearer. Two, so that one who waits for the disk holds up nobody.
 READING_THREADS = 2
 ANSWERING_THREADS = 2
+VERIFYING_THREADS = 1
+"""A second one costs a tenth more CPU an event and brings next to nothing, for both stand in line for the
+interpreter (docs/performance.md): what makes use of more cores is worker processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +25,14 @@ class Threads:
     """
 
     verifying: Executor
-    verifying_threads: int
     answering: Executor
     reading: Executor
 
     @classmethod
-    def open(cls, stack: AsyncExitStack, *, verifying: int) -> Threads:
-        """Make the threads, `verifying` of them for signatures; `stack` ends them."""
+    def open(cls, stack: AsyncExitStack) -> Threads:
+        """Make the threads; `stack` ends them."""
         return cls(
-            verifying=open_pool(stack, verifying, "verify"),
-            verifying_threads=verifying,
+            verifying=open_pool(stack, VERIFYING_THREADS, "verify"),
             answering=open_pool(stack, ANSWERING_THREADS, "answer"),
             reading=open_pool(stack, READING_THREADS, "read"),
         )

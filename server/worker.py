@@ -96,14 +96,13 @@ class Worker:
             on_lost=_give_up,
         )
         stack.callback(log.close)
-        processors = os.cpu_count() or 1
         service = LogService(
             log,
             self._sequencer,
             self._backlog,
             self._feed,
             self._metrics,
-            threads=Threads.open(stack, verifying=-(-processors // config.server.workers)),
+            threads=Threads.open(stack),
             max_calls=share(config.grpc.max_concurrent_calls, config),
             max_streams=share(config.grpc.max_concurrent_streams, config),
         )

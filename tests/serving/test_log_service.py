@@ -49,7 +49,7 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         )
         sequencer.start()
         pool = ThreadPoolExecutor(2)
-        threads = Threads(verifying=pool, verifying_threads=1, answering=pool, reading=pool)
+        threads = Threads(verifying=pool, answering=pool, reading=pool)
         service = LogService(
             log, sequencer, backlog, feed, metrics, threads=threads, max_calls=100, max_streams=10
         )
