@@ -30,7 +30,7 @@ from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
 from server.sequencer import NotesPace, Sequencer
 from server.signing_guard import SigningGuard
-from server.threads import Threads, open_pool
+from server.threads import Threads, open_pool, spare_what_stays
 from server.tile_http import TileServer
 from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
@@ -167,6 +167,7 @@ class Server:
         stack.push_async_callback(sequencer.stop)
         await calls.open()
         stack.push_async_callback(calls.stop_taking)
+        spare_what_stays()
         announce(
             origin=log.origin,
             vkey=log.vkey,

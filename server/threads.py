@@ -1,8 +1,9 @@
-"""The threads of a process that answers calls, and how they end."""
+"""The threads of a process that answers calls, how they end, and what its garbage collector looks at."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -44,3 +45,13 @@ def open_pool(stack: AsyncExitStack, size: int, name: str) -> ThreadPoolExecutor
     # In a thread of its own: the loop has to go on, or the calls that wait for the pool could never give up.
     stack.push_async_callback(asyncio.to_thread, pool.shutdown, wait=True, cancel_futures=True)
     return pool
+
+
+def spare_what_stays() -> None:
+    """Take what a process is made of out of the garbage collector's rounds: call it when it serves.
+
+    A full round walks through everything that lives, some 150,000 objects of modules and settings, whenever
+    a busy server has made enough new ones; nothing of those is ever garbage.
+    """
+    gc.collect()
+    gc.freeze()

@@ -29,7 +29,7 @@ from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from server.remote_log import RemoteLog
 from server.remote_sequencer import RemoteSequencer
-from server.threads import Threads
+from server.threads import Threads, spare_what_stays
 from server.wire import (
     Count,
     Counted,
@@ -114,6 +114,7 @@ class Worker:
         await self._server.open()
         stack.push_async_callback(self._server.close)
         stack.callback(self._feed.close)
+        spare_what_stays()
         self._link.send(Listening())
 
     async def _listen_to_main(self) -> None:
