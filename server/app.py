@@ -36,7 +36,7 @@ from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
 from server.worker_pool import WorkerPool
-from tlog.errors import ConfigError, CorruptionError, StateUnknownError, TlogError
+from tlog.errors import ConfigError, StateUnknownError, StorageError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
@@ -233,7 +233,7 @@ class Server:
         )
         server.add(LOG_SERVICE, service)
         if config.gossip.enabled:
-            server.add(GOSSIP_SERVICE, self._gossip(parts, backlog.refuse_all))
+            server.add(GOSSIP_SERVICE, self._gossip(parts))
         return server, sequencer, tuple
 
     def _workers(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
@@ -249,11 +249,11 @@ class Server:
             feed=parts.feed,
         )
         if self._config.gossip.enabled:
-            pool.answer_exchanges(self._gossip(parts, pool.refuse_all).relayed)
+            pool.answer_exchanges(self._gossip(parts).relayed)
         return pool, sequencer, pool.samples
 
     def _sequencer(
-        self, parts: _Parts, pace: NotesPace, refuse_all: Callable[[CorruptionError], None]
+        self, parts: _Parts, pace: NotesPace, refuse_all: Callable[[StorageError], None]
     ) -> Sequencer:
         self._guard.on_stop(lambda state: self._loop.call_soon_threadsafe(refuse_all, state.error()))
         return Sequencer(
@@ -266,7 +266,7 @@ class Server:
             on_damage=self._guard.found_damage,
         )
 
-    def _gossip(self, parts: _Parts, on_contradicted: Callable[[CorruptionError], None]) -> GossipService:
+    def _gossip(self, parts: _Parts) -> GossipService:
         return GossipService(
             parts.log,
             parts.feed,
@@ -274,7 +274,7 @@ class Server:
             policy=self._own_policy(parts.log),
             state_path=Path(self._config.gossip.state_path),
             thread=open_pool(parts.stack, 1, "gossip"),
-            on_contradicted=on_contradicted,
+            stop_signing=self._guard.stop_signing,
         )
 
     def _own_cosigner(self, signer: Signer) -> OwnCosigner | None:

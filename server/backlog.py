@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from server.metrics import Metrics
-from tlog.errors import CorruptionError, PushbackError
+from tlog.errors import PushbackError, ReadOnlyError, StorageError
 
 _MIN_RETRY_S = 0.05
 _MAX_RETRY_S = 5.0
@@ -58,10 +58,10 @@ class Backlog:
         """Count one call while the block runs.
 
         A call larger than the limits still passes when nothing else waits. Raises PushbackError when the
-        backlog is full, and CorruptionError after `refuse_all`.
+        backlog is full, and ReadOnlyError after `refuse_all`.
         """
         if self._refusal is not None:
-            raise CorruptionError(self._refusal)
+            raise ReadOnlyError(self._refusal)
         full = self._entries + entries > self._max_entries or self._bytes + size_bytes > self._max_bytes
         if self._entries and full:
             self._metrics.pushed_back()
@@ -78,7 +78,7 @@ class Backlog:
             self._entries -= entries
             self._bytes -= size_bytes
 
-    def refuse_all(self, error: CorruptionError) -> None:
+    def refuse_all(self, error: StorageError) -> None:
         """Take no more calls, until the server is started again; those that were counted go on."""
         self._refusal = str(error)
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from server.answers import CallLimit, Context, unary
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
+from server.signing_guard import REPLAY_WAY_OUT
 from server.told_checkpoint import ToldCheckpoint
-from tlog.errors import CorruptionError, RemoteError
+from tlog.errors import RemoteError
 from tlog.gossip.grpc_service import ExchangeDesk
 from tlog.gossip.held import HeldCheckpoint, hold_checkpoint
 from tlog.gossip.judgement import ALARMS, Judgement, Outcome
@@ -89,11 +90,11 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         policy: Policy,
         state_path: Path,
         thread: Executor,
-        on_contradicted: Callable[[CorruptionError], None],
+        stop_signing: Callable[[str, str], None],
     ) -> None:
         """Judge in `thread`, an executor of one thread.
 
-        `on_contradicted` is told, in the event loop, when somebody holds what this log did not sign as it is
+        `stop_signing` is told why, and the way out, when somebody holds what this log did not sign as it is
         now; also at once when that was so before a restart, or the store lacks what members were told.
         Raises StorageError and CorruptionError.
         """
@@ -101,7 +102,7 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         self.calls = CallLimit("exchanges", MAX_CALLS)
         self.streams = CallLimit("streams", MAX_CALLS)
         self._origin = log.origin
-        self._on_contradicted = on_contradicted
+        self._stop_signing = stop_signing
         state = StateDirectory(state_path, policy)
         memory = ToldCheckpoint(state_path, policy)
         tree = LogTree(log, feed, policy, memory)
@@ -153,12 +154,11 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
 
     def _contradicted(self, reason: str, who: str) -> None:
         self.metrics.contradicted()
-        error = CorruptionError(
-            f"this log takes no more entries: its key signed what is not in its tree ({reason}; from {who}). "
-            "It was restored from an old copy, or somebody else has its key: members hold the evidence"
+        self._stop_signing(
+            f"its key signed what is not in its tree ({reason}; from {who}): it was restored from an old "
+            "copy, or somebody else has its key, and members hold the evidence",
+            REPLAY_WAY_OUT,
         )
-        _LOGGER.critical("%s", error)
-        self._on_contradicted(error)
 
 
 class _NobodyIsAsked:

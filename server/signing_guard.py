@@ -1,8 +1,11 @@
 """The one switch that says whether this server may sign: SIGNING, or READ_ONLY with a reason and a way out.
 
-Whoever finds something wrong with what is stored stops the signing here; the log asks before every signature
-(`Log(before_signing=…)`), so that nothing signs past it. Reading goes on. There is no way back within a run:
-whatever stopped it is looked into, mended, and the server started again.
+The log asks before every signature (`Log(before_signing=…)`), so that nothing signs past it. Reading goes
+on.
+
+Two kinds of READ_ONLY. `stop_signing` is for what was found wrong: there is no way back within a run,
+whatever stopped it is looked into, mended, and the server started again. `hold` is for what is still open,
+such as the check at the start (server.start_check): whoever put it there takes it away.
 """
 
 from __future__ import annotations
@@ -12,11 +15,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tlog.errors import CorruptionError
+from tlog.errors import CorruptionError, NotCheckedError, ReadOnlyError, StorageError
 
 DAMAGE_WAY_OUT = (
     "stop the server, check memory and disk, find what is wrong with `tlog fsck`, mend it with `tlog fsck "
     "--repair-from`, and start again (docs/operations.md, Repair)"
+)
+
+REPLAY_WAY_OUT = (
+    "stop the server, and replay the missing entries from a member's mirror: `tlog restore DIR --replay-from "
+    "URL|DIR` (docs/operations.md, Restore)"
 )
 
 _LOGGER = logging.getLogger("tlog.signing")
@@ -24,14 +32,17 @@ _LOGGER = logging.getLogger("tlog.signing")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOnly:
-    """Says why nothing is signed any more, and what the operator has to do."""
+    """Says why nothing is signed, and the way out; `is_passing` where it may end by itself."""
 
     reason: str
     way_out: str
+    is_passing: bool = False
 
-    def error(self) -> CorruptionError:
+    def error(self) -> StorageError:
         """Make the error that whoever wants something signed gets."""
-        return CorruptionError(
+        if self.is_passing:
+            return NotCheckedError(f"this log signs nothing yet: {self.reason}; {self.way_out}")
+        return ReadOnlyError(
             f"this log is read-only and takes no more entries: {self.reason}; {self.way_out}"
         )
 
@@ -41,8 +52,11 @@ class SigningGuard:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._stopped: ReadOnly | None = None
+        self._holds: dict[str, ReadOnly] = {}
         self._read_only: ReadOnly | None = None
-        self._listeners: list[Callable[[ReadOnly], object]] = []
+        self._on_stop: list[Callable[[ReadOnly], object]] = []
+        self._on_change: list[Callable[[ReadOnly | None], object]] = []
 
     @property
     def read_only(self) -> ReadOnly | None:
@@ -50,30 +64,68 @@ class SigningGuard:
         return self._read_only
 
     def require_signing(self) -> None:
-        """Check that signing goes on. Raises CorruptionError, which says why it does not."""
+        """Check that signing goes on.
+
+        Raises ReadOnlyError, which says why it does not, or NotCheckedError where that may end by itself.
+        """
         if self._read_only is not None:
             raise self._read_only.error()
 
     def stop_signing(self, reason: str, way_out: str) -> None:
         """Sign nothing from now on, and say so; the first reason stays."""
         with self._lock:
-            if self._read_only is not None:
+            if self._stopped is not None:
                 return
-            self._read_only = state = ReadOnly(reason=reason, way_out=way_out)
-            listeners = list(self._listeners)
-        _LOGGER.error("nothing is signed any more: %s; %s", reason, way_out)
+            self._stopped = state = ReadOnly(reason=reason, way_out=way_out)
+            listeners, self._on_stop = self._on_stop, []
+        _LOGGER.critical("%s", state.error())
         for listener in listeners:
             listener(state)
+        self._settle()
 
     def found_damage(self, error: CorruptionError) -> None:
         """Sign nothing from now on, because what is stored, or in memory, is not what it was."""
         self.stop_signing(str(error), DAMAGE_WAY_OUT)
 
-    def on_stop(self, listener: Callable[[ReadOnly], object]) -> None:
-        """Tell a listener once, in the thread that stops the signing; at once where it has stopped."""
+    def hold(self, name: str, state: ReadOnly) -> None:
+        """Sign nothing until `release` of that name; a second hold of one name replaces the first."""
         with self._lock:
-            state = self._read_only
+            is_news = self._holds.get(name) != state
+            self._holds[name] = state
+        if is_news:
+            _LOGGER.warning("%s", state.error())
+        self._settle()
+
+    def release(self, name: str) -> None:
+        """Take a hold away; does nothing where there is none."""
+        with self._lock:
+            self._holds.pop(name, None)
+        self._settle()
+
+    def on_stop(self, listener: Callable[[ReadOnly], object]) -> None:
+        """Tell a listener once, in the thread that stops the signing for good; at once where it has."""
+        with self._lock:
+            state = self._stopped
             if state is None:
-                self._listeners.append(listener)
+                self._on_stop.append(listener)
         if state is not None:
+            listener(state)
+
+    def on_change(self, listener: Callable[[ReadOnly | None], object]) -> None:
+        """Tell a listener at once how it stands, and whenever that changes, in whatever thread."""
+        with self._lock:
+            self._on_change.append(listener)
+            state = self._read_only
+        listener(state)
+
+    def _settle(self) -> None:
+        with self._lock:
+            state = self._stopped or next(iter(self._holds.values()), None)
+            if state == self._read_only:
+                return
+            self._read_only = state
+            listeners = list(self._on_change)
+        if state is None:
+            _LOGGER.info("signing goes on")
+        for listener in listeners:
             listener(state)

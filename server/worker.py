@@ -47,7 +47,7 @@ from server.wire import (
     decode_from_main,
     encode_message,
 )
-from tlog.errors import CorruptionError, MalformedError, TlogError
+from tlog.errors import MalformedError, ReadOnlyError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.log_view import SignedCheckpoint
 
@@ -70,7 +70,7 @@ class Worker:
             processes=config.server.workers,
         )
         if welcome.refusal:
-            self._backlog.refuse_all(CorruptionError(welcome.refusal))
+            self._backlog.refuse_all(ReadOnlyError(welcome.refusal))
         self._feed = CheckpointFeed(SignedCheckpoint.read(welcome.published), self._metrics)
         self._sequencer = RemoteSequencer(link.send, self._backlog.adopt_pace)
         self._server = GrpcServer(
@@ -130,7 +130,7 @@ class Worker:
                 case Published():
                     self._feed.publish(SignedCheckpoint.read(message.checkpoint))
                 case RefuseAll():
-                    self._backlog.refuse_all(CorruptionError(message.reason))
+                    self._backlog.refuse_all(ReadOnlyError(message.reason))
                 case Count():
                     self._link.send(Counted(message.number, self._metrics.samples()))
                 case Stop():

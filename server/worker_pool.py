@@ -35,7 +35,7 @@ from server.wire import (
     encode_message,
 )
 from server.worker_desk import AnswersExchange, WorkerDesk
-from tlog.errors import ConfigError, CorruptionError
+from tlog.errors import ConfigError, StorageError
 
 _LOGGER = logging.getLogger("tlog.server")
 
@@ -87,7 +87,7 @@ class WorkerPool:
         """Let workers serve gossip, before `open`."""
         self._exchange = exchange
 
-    def refuse_all(self, error: CorruptionError) -> None:
+    def refuse_all(self, error: StorageError) -> None:
         """Let no worker take entries any more; those that are under way go on."""
         self._refusal = str(error)
         self._tell(RefuseAll(self._refusal))

@@ -20,6 +20,8 @@
     │   ├── CorruptionError           what is stored is not what was written
     │   ├── StoreInUseError           another writer holds this store
     │   ├── StateUnknownError         a commit may or may not have reached the disk: stop, recover
+    │   ├── ReadOnlyError             the log signs nothing until its operator acts; reading goes on
+    │   ├── NotCheckedError           the log has not yet heard from enough others, since its start, to sign
     │   ├── SignerAwayError           whoever holds the key cannot be asked: nothing is signed until it can
     │   └── SignerRefusedError        whoever holds the key will not sign this tree
     ├── SubmitError                 the log did not take what was sent
@@ -133,6 +135,14 @@ class StoreInUseError(StorageError):
 
 class StateUnknownError(StorageError):
     """Says that a commit failed half way: whoever sees it stops, and recovers at the next start."""
+
+
+class ReadOnlyError(StorageError):
+    """Says that the log signs nothing, and takes no new entries, until its operator has acted."""
+
+
+class NotCheckedError(StorageError):
+    """Says that the log has not yet asked enough others what it signed last: it goes on asking."""
 
 
 class SignerAwayError(StorageError):

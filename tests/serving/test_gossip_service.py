@@ -14,7 +14,6 @@ from server.gossip_service import GossipService
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from tlog.checkpoint import Checkpoint, format_checkpoint
-from tlog.errors import CorruptionError
 from tlog.evidence import format_evidence, make_same_size
 from tlog.gossip.grpc_wire import encode_message
 from tlog.gossip.message import GossipMessage
@@ -39,7 +38,7 @@ def serve(alliance: Alliance, state: Path, evidence: bytes | None) -> tuple[int,
         log = Log(MemoryStore(alliance.origin, alliance.signer.vkey), alliance.signer)
         log.append(alliance.governance)
         metrics = Metrics()
-        stopped: list[CorruptionError] = []
+        stopped: list[str] = []
         with ThreadPoolExecutor(1) as thread:
             gossip = GossipService(
                 log,
@@ -48,7 +47,7 @@ def serve(alliance: Alliance, state: Path, evidence: bytes | None) -> tuple[int,
                 policy=build_policy([alliance.signer.vkey], [WITNESS.vkey]),
                 state_path=state,
                 thread=thread,
-                on_contradicted=stopped.append,
+                stop_signing=lambda reason, _: stopped.append(reason),
             )
             pieces = () if evidence is None else (evidence,)
             request = encode_message(GossipMessage(evidence=pieces), gossip_pb2.ExchangeRequest())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from server.signing_guard import ReadOnly, SigningGuard
-from tlog.errors import CorruptionError
+from tlog.errors import NotCheckedError, ReadOnlyError
 
 
 def test_signing_goes_on_until_it_is_stopped_and_then_the_reason_is_told() -> None:
     guard = SigningGuard()
     guard.require_signing()
     guard.stop_signing("entry 7 is not what was signed", "run tlog fsck")
-    with pytest.raises(CorruptionError, match=r"read-only.*entry 7 is not what was signed; run tlog fsck"):
+    with pytest.raises(ReadOnlyError, match=r"read-only.*entry 7 is not what was signed; run tlog fsck"):
         guard.require_signing()
 
 
@@ -31,3 +31,43 @@ def test_listeners_hear_of_it_once_also_those_who_come_late() -> None:
     guard.stop_signing("second", "do that")
     guard.on_stop(lambda state: heard.append(f"late {state.reason}"))
     assert heard == ["early first", "late first"]
+
+
+CHECKING = ReadOnly(reason="witnesses are asked", way_out="it goes on asking", is_passing=True)
+BEHIND = ReadOnly(reason="the mark is ahead", way_out="replay")
+
+
+def test_a_hold_ends_with_its_release_and_every_hold_counts() -> None:
+    guard = SigningGuard()
+    guard.hold("check", CHECKING)
+    guard.hold("mark", BEHIND)
+    with pytest.raises(NotCheckedError, match="signs nothing yet: witnesses are asked; it goes on asking"):
+        guard.require_signing()
+    guard.release("check")
+    with pytest.raises(ReadOnlyError, match="the mark is ahead; replay"):
+        guard.require_signing()
+    guard.release("mark")
+    guard.release("mark")
+    guard.require_signing()
+
+
+def test_no_release_undoes_a_stop() -> None:
+    guard = SigningGuard()
+    guard.hold("check", CHECKING)
+    guard.stop_signing("two histories", "freeze")
+    guard.release("check")
+    with pytest.raises(ReadOnlyError, match="two histories"):
+        guard.require_signing()
+
+
+def test_a_listener_of_changes_hears_how_it_stands_at_once_and_every_change() -> None:
+    guard = SigningGuard()
+    heard: list[str | None] = []
+    guard.on_change(lambda state: heard.append(state and state.reason))
+    guard.hold("check", CHECKING)
+    guard.hold("check", CHECKING)
+    guard.hold("mark", BEHIND)
+    guard.release("check")
+    guard.release("mark")
+    guard.stop_signing("two histories", "freeze")
+    assert heard == [None, "witnesses are asked", "the mark is ahead", None, "two histories"]
