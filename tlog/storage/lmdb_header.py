@@ -12,6 +12,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tlog.errors import CorruptionError, NotFoundError, StorageError
 
@@ -21,20 +22,56 @@ _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 _META_FLAG = 0x08
 _NO_ROOT = 2**64 - 1
-_FIRST_DATA_PAGE = 2
+FIRST_DATA_PAGE = 2
 
 # Page header: page number, pad, flags, free space bounds. Then the meta: magic, version, fixed address, map
 # size; the free-page and the main table, each as pad (the page size, in the first), flags, depth, branch,
 # leaf and overflow pages, entries, root; the last used page, the transaction.
 _META_PAGE = struct.Struct("=QHHHH IIQQ IHHQQQQQ IHHQQQQQ QQ")
+_FREE_RECORD_AT = 40
+META_PAGE_BYTES = _META_PAGE.size
+
+
+TABLE_RECORD = struct.Struct("=IHHQQQQQ")
+"""Pad (the page size, for the table of free pages in a meta page), flags, depth, pages, entries, root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Meta:
+class TableRecord:
+    """Holds what LMDB keeps of one table; `root` is None where it is empty."""
+
+    flags: int
+    depth: int
+    branch_pages: int
+    leaf_pages: int
+    overflow_pages: int
+    entries: int
+    root: int | None
+
+    @classmethod
+    def unpack(cls, data: bytes, offset: int = 0) -> Self:
+        """Read a record. Raises struct.error when there are not 48 bytes."""
+        _, flags, depth, branch, leaf, overflow, entries, root = TABLE_RECORD.unpack_from(data, offset)
+        return cls(
+            flags=flags,
+            depth=depth,
+            branch_pages=branch,
+            leaf_pages=leaf,
+            overflow_pages=overflow,
+            entries=entries,
+            root=None if root == _NO_ROOT else root,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """Holds one meta page: what is known of the file as of one transaction."""
+
     page_bytes: int
     last_page: int
-    roots: tuple[int, int]
     transaction: int
+    free: TableRecord
+    main: TableRecord
 
 
 def check_data_file(directory: Path) -> None:
@@ -46,9 +83,9 @@ def check_data_file(directory: Path) -> None:
     path = directory / DATA_FILE_NAME
     try:
         with path.open("rb") as file:
-            first = _read_meta(path, file.read(_META_PAGE.size))
+            first = read_meta(path, file.read(META_PAGE_BYTES))
             file.seek(first.page_bytes)
-            second = _read_meta(path, file.read(_META_PAGE.size))
+            second = read_meta(path, file.read(META_PAGE_BYTES))
             # Taken last: another process may be growing the file, and it never names a page before writing
             # it.
             size = os.fstat(file.fileno()).st_size
@@ -71,15 +108,19 @@ def check_data_file(directory: Path) -> None:
         raise CorruptionError(
             f"{path} was cut off: it has {size} bytes of {needed}; restore it from a backup"
         )
-    for root in meta.roots:
-        if root != _NO_ROOT and not _FIRST_DATA_PAGE <= root <= meta.last_page:
+    for root in (meta.free.root, meta.main.root):
+        if root is not None and not FIRST_DATA_PAGE <= root <= meta.last_page:
             raise CorruptionError(
                 f"{path} is damaged: page {root} of {meta.last_page + 1} is named as a root; "
                 "restore it from a backup"
             )
 
 
-def _read_meta(path: Path, page: bytes) -> _Meta:
+def read_meta(path: Path, page: bytes) -> Meta:
+    """Read a meta page of the data file at `path`.
+
+    Raises CorruptionError, and StorageError for another format.
+    """
     if len(page) < _META_PAGE.size:
         raise CorruptionError(f"{path} was cut off within its meta pages: restore it from a backup")
     fields = _META_PAGE.unpack(page)
@@ -94,9 +135,10 @@ def _read_meta(path: Path, page: bytes) -> _Meta:
         )
     if not 512 <= page_bytes <= 65536 or page_bytes & (page_bytes - 1):
         raise CorruptionError(f"{path} is damaged: it names a page size of {page_bytes} bytes")
-    return _Meta(
+    return Meta(
         page_bytes=page_bytes,
-        roots=(fields[16], fields[24]),
         last_page=fields[25],
         transaction=fields[26],
+        free=TableRecord.unpack(page, _FREE_RECORD_AT),
+        main=TableRecord.unpack(page, _FREE_RECORD_AT + TABLE_RECORD.size),
     )
