@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 
@@ -21,17 +22,24 @@ import lmdb
 from nacl.signing import VerifyKey
 
 from bench.measure import Cost, cpu_of
-from bench.prefilled import MAP_BYTES, batch_sizes, made_once, working_copy
+from bench.prefilled import (
+    LIB_VERSION,
+    MAP_BYTES,
+    SMALL_BATCH,
+    batch_sizes,
+    drop_free_pages,
+    made_once,
+    working_copy,
+)
 from bench.progress import Progress
 from bench.settings import Settings
 from bench.workload import ENTRY_BYTES, IndexRows, fillers, index_rows
 from tlog.envelope import decode_entry, pae
 
-_RECIPE = 2
+_RECIPE = 3
 _NUMBER = struct.Struct(">Q")
 _NOTHING = b""
 _TABLES = (b"entries", b"identities", b"business_keys")
-LIB_VERSION = 0  # the data format that the store uses
 
 
 def verification_cost(entries: Sequence[bytes]) -> Cost:
@@ -116,12 +124,17 @@ def storage_floor(settings: Settings, size: int, progress: Progress) -> Iterator
     recipe: dict[str, object] = {"floor": _RECIPE, "size": size, "entry_bytes": ENTRY_BYTES}
 
     def fill(directory: Path) -> None:
-        floor = StorageFloor(directory, 0)
+        filled = 0
         with progress.running(f"filling a bare LMDB with {size:,} entries", size) as advance:
-            for count in batch_sizes(size):
-                floor.append(index_rows(list(fillers(floor.size, floor.size + count))))
-                advance(count)
-        floor.close()
+            for large, part in groupby(batch_sizes(size), key=lambda count: count > SMALL_BATCH):
+                floor = StorageFloor(directory, filled)
+                for count in part:
+                    floor.append(index_rows(list(fillers(floor.size, floor.size + count))))
+                    advance(count)
+                filled = floor.size
+                floor.close()
+                if large:
+                    drop_free_pages(directory)
 
     with working_copy(settings, made_once(settings, f"floor-{size}", recipe, fill)) as directory:
         floor = StorageFloor(directory, size)

@@ -22,13 +22,12 @@ from bench.append import BATCH, IN_FLIGHT, Servers, commit_all
 from bench.interleave import interleaved
 from bench.load import Generator, generators, run_window
 from bench.measure import Cost, cpu_of, median, written_bytes
-from bench.prefilled import MAP_BYTES, prefilled_log, working_copy
+from bench.prefilled import open_log, prefilled_log, working_copy
 from bench.progress import Progress
 from bench.result import Chart, Result, Row, Target
 from bench.settings import Settings
-from bench.workload import fillers, log_signer
+from bench.workload import fillers
 from tlog.log import Log
-from tlog.storage.lmdb_store import LmdbStore
 from tlog.validate import VerifiedEntry
 
 QUESTION = "How does the cost of an append grow with the log, and what grows?"
@@ -166,11 +165,7 @@ class _Library:
         if self._log is None or not self._hardly_changes:
             self._stack.close()
             directory = self._stack.enter_context(working_copy(self._settings, self._original))
-            signer = log_signer()
-            store = LmdbStore.open(
-                directory / "store", origin=signer.name, log_vkey=signer.vkey, map_size_bytes=MAP_BYTES
-            )
-            self._log = self._stack.enter_context(Log(store, signer))
+            self._log = self._stack.enter_context(open_log(directory))
         return self._log
 
 

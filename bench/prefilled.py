@@ -5,9 +5,11 @@ and kept beside its recipe; it is made anew when the recipe changes. Measurement
 run starts where another one ended.
 
 Most entries come in large batches, and the last ones in batches of 256, as a server takes them. That is no
-detail: after a large batch the free pages of an LMDB lie side by side and are written in a few calls, until
+detail. After a large batch the free pages of an LMDB lie side by side and are written in a few calls, until
 they are used up; after many small ones they lie scattered, and each is a write of its own. A log that grew is
-in the second state, in which storing an event costs three times as much at a million entries.
+in the second state, in which storing an event costs three times as much at a million entries. And a large
+batch leaves as many free pages as it replaced, up to an eighth of the file, whose list every later commit
+writes anew; so between the two the file is copied without them.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
+
+import lmdb
 
 from bench.progress import Progress
 from bench.settings import Settings
@@ -34,9 +38,10 @@ from tlog.validate import verify_entries
 
 LARGE_BATCH = 100_000
 SMALL_BATCH = 256
+LIB_VERSION = 0  # of LMDB: the data format that the store uses
 MAP_BYTES = 2**36  # address space, for the largest log that is measured
 
-_RECIPE = 2  # counted up when what is written below changes
+_RECIPE = 3  # counted up when what is written below changes
 _DONE = "recipe.json"
 CONFIG = """\
 [log]
@@ -73,20 +78,41 @@ def prefilled_log(
         signer = log_signer()
         write_key_file(directory / "log.key", signer)
         (directory / "tlog.toml").write_text(CONFIG)
-        store = LmdbStore.create(
-            directory / "store", origin=signer.name, log_vkey=signer.vkey, map_size_bytes=MAP_BYTES
-        )
-        with Log(store, signer) as log:
+        with Log.create(directory / "store", signer) as log:
             first = verify_entries(governance(), signer.name)
             log.commit([first])
-            with progress.running(f"filling a log with {tree_size:,} entries", tree_size) as advance:
-                advance(len(first))
-                entries = fillers(0, tree_size - len(first))
-                for size in batch_sizes(tree_size - len(first), largest_batch):
-                    log.commit([list(islice(entries, size))])
-                    advance(size)
+        entries = fillers(0, tree_size - len(first))
+        sizes = batch_sizes(tree_size - len(first), largest_batch)
+        with progress.running(f"filling a log with {tree_size:,} entries", tree_size) as advance:
+            advance(len(first))
+            for large, part in groupby(sizes, key=lambda size: size > SMALL_BATCH):
+                with open_log(directory) as log:
+                    for size in part:
+                        log.commit([list(islice(entries, size))])
+                        advance(size)
+                if large:
+                    drop_free_pages(directory / "store")
 
     return made_once(settings, name, recipe, fill)
+
+
+def open_log(directory: Path) -> Log:
+    """Open the log of a directory, with room for the largest one."""
+    signer = log_signer()
+    store = LmdbStore.open(
+        directory / "store", origin=signer.name, log_vkey=signer.vkey, map_size_bytes=MAP_BYTES
+    )
+    return Log(store, signer)
+
+
+def drop_free_pages(store: Path) -> None:
+    """Copy an LMDB that nobody has open without its free pages, and put the copy in its place."""
+    with (
+        tempfile.TemporaryDirectory(dir=store.parent) as folder,
+        lmdb.open(os.fsencode(store), readonly=True, lock=False, lib_version=LIB_VERSION) as environment,
+    ):
+        environment.copy(folder, compact=True)
+        (Path(folder) / DATA_FILE_NAME).replace(store / DATA_FILE_NAME)
 
 
 def made_once(settings: Settings, name: str, recipe: dict[str, object], make: Callable[[Path], None]) -> Path:

@@ -12,21 +12,21 @@ from pathlib import Path
 import lmdb
 
 from bench import targets
-from bench.floors import LIB_VERSION
 from bench.measure import written_bytes
-from bench.prefilled import LARGE_BATCH, MAP_BYTES, SMALL_BATCH, prefilled_log, working_copy
+from bench.prefilled import LIB_VERSION, MAP_BYTES, SMALL_BATCH, open_log, prefilled_log, working_copy
 from bench.progress import Progress
 from bench.result import Result, Row
 from bench.settings import Settings
-from bench.workload import ENTRY_BYTES, fillers, log_signer
+from bench.workload import ENTRY_BYTES, fillers
 from tlog.log import Log
 from tlog.storage.lmdb_header import DATA_FILE_NAME
-from tlog.storage.lmdb_store import LmdbStore
 
 QUESTION = "What does an event take on the disk, and how much is written to put it there?"
 
 BATCHES = (1, 16, 256, 4_000)
 KEYS_AN_EVENT = 1  # bench/workload.py
+COUNTS_FROM = 1_000_000
+"""The size from which on the targets speak of a log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +54,21 @@ class Disk:
 def run(settings: Settings, progress: Progress) -> Result:
     """Look at the tables of logs, and commit to them."""
     rows: list[Row] = []
-    grown = 1_000_000 if settings.is_full else min(100_000, settings.tree_sizes[-1])
-    original = prefilled_log(settings, grown, progress, largest_batch=SMALL_BATCH)
-    rows += _disk_rows(
-        disk_use(original / "store"),
-        {"tree_size": grown, "largest_commit": SMALL_BATCH},
-        counts=grown == 1_000_000,
-    )
+    if settings.is_full:
+        # Grown by a server's commits from its first entry on, to see that the prefilled ones are like it.
+        grown = prefilled_log(settings, COUNTS_FROM, progress, largest_batch=SMALL_BATCH)
+        rows += _disk_rows(disk_use(grown / "store"), COUNTS_FROM, f"in commits of {SMALL_BATCH}")
     for size in settings.tree_sizes:
         original = prefilled_log(settings, size, progress)
-        # How a prefilled log was made says how much of it is free, and nothing about logs that grow.
-        at = {"tree_size": size, "largest_commit": LARGE_BATCH}
-        rows += _disk_rows(disk_use(original / "store"), at, counts=False)
+        rows += _disk_rows(disk_use(original / "store"), size, "as bench/prefilled.py does")
         rows += _written_rows(settings, size, original, progress)
     return Result(
         question=QUESTION,
         rows=rows,
         notes=[
             f"Entries have {ENTRY_BYTES} bytes and {KEYS_AN_EVENT} business key. Tables count all their "
-            "pages, the log's file its whole length. Free pages are as many as the largest commits have "
-            f"replaced at a time: a log grown by commits of {SMALL_BATCH} shows what a server leaves, the "
-            "prefilled ones what commits of 100,000 do.",
+            "pages, the file its whole length; slack is the pages that are free: a few times as many as a "
+            "commit replaces, so that it counts for little in a large log.",
             "Written is what the store hands to write calls: every page that a commit touches, once, so it "
             "is by how much a disk's wear exceeds the entries' own bytes.",
         ],
@@ -110,7 +104,9 @@ def disk_use(store: Path) -> Disk:
     return Disk(**shares, others=sum(table_bytes.values()) / count, file=file)
 
 
-def _disk_rows(disk: Disk, at: dict[str, int], *, counts: bool) -> list[Row]:
+def _disk_rows(disk: Disk, size: int, grown: str) -> list[Row]:
+    at: dict[str, int | str] = {"tree_size": size, "grown": grown}
+    counts = size >= COUNTS_FROM
     per_key = disk.business_keys / KEYS_AN_EVENT
 
     def row(name: str, value: float) -> Row:
@@ -170,10 +166,5 @@ def _written_events(settings: Settings, batch: int) -> int:
 
 @contextmanager
 def _opened_copy(settings: Settings, original: Path) -> Iterator[Log]:
-    signer = log_signer()
-    with working_copy(settings, original) as directory:
-        store = LmdbStore.open(
-            directory / "store", origin=signer.name, log_vkey=signer.vkey, map_size_bytes=MAP_BYTES
-        )
-        with Log(store, signer) as log:
-            yield log
+    with working_copy(settings, original) as directory, open_log(directory) as log:
+        yield log

@@ -83,7 +83,9 @@ LAYERS = (
         patterns=("tlog.storage.*", "tlog.key_file", "tlog.evidence_store", "tlog.config_file"),
         pure=False,
     ),
-    Layer(name="log", patterns=("tlog.log", "tlog.log_state", "tlog.log_view", "tlog.right_edge"), pure=False),
+    Layer(
+        name="log", patterns=("tlog.log", "tlog.log_state", "tlog.log_view", "tlog.right_edge"), pure=False
+    ),
     Layer(name="tile sources", patterns=("tlog.http_client", "tlog.tile_source.*"), pure=False),
     Layer(name="generated", patterns=("tlog.v1.*",), pure=False),
     Layer(

@@ -6,12 +6,21 @@ import pytest
 
 from bench.floors import hash_and_put_cost, storage_floor, verification_cost
 from bench.interleave import interleaved
-from bench.prefilled import LARGE_BATCH, SMALL_BATCH, batch_sizes, in_place, prefilled_log, working_copy
+from bench.prefilled import (
+    LARGE_BATCH,
+    SMALL_BATCH,
+    batch_sizes,
+    drop_free_pages,
+    in_place,
+    open_log,
+    prefilled_log,
+    working_copy,
+)
 from bench.progress import Progress
 from bench.served import serving
 from bench.settings import Settings
-from bench.workload import ENTRY_BYTES, fillers, index_rows, log_signer, signed_events
-from tlog.log import Log
+from bench.storage import disk_use
+from bench.workload import ENTRY_BYTES, fillers, index_rows, signed_events
 
 QUIET = Progress(quiet=True)
 
@@ -21,10 +30,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings.for_profile("tiny", tmp_path_factory.mktemp("bench"))
 
 
-def open_log(directory: Path) -> Log:
-    return Log.open(directory / "store", log_signer())
-
-
 def test_a_prefilled_log_has_the_size_asked_for_and_checks_out(settings: Settings) -> None:
     directory = prefilled_log(settings, 700, QUIET)
     with working_copy(settings, directory) as copy, open_log(copy) as log:
@@ -32,6 +37,17 @@ def test_a_prefilled_log_has_the_size_asked_for_and_checks_out(settings: Setting
         assert {len(entry) for entry in log.entries(400, 700)} == {ENTRY_BYTES}
         with log.view() as view:
             assert len(view.prove_inclusion(699, 700)) > 0
+
+
+def test_a_file_without_its_free_pages_holds_the_same_log(settings: Settings) -> None:
+    with working_copy(settings, prefilled_log(settings, 700, QUIET)) as copy:
+        before = disk_use(copy / "store")
+        drop_free_pages(copy / "store")
+        after = disk_use(copy / "store")
+        assert after.slack < before.slack / 4
+        assert after.entries == before.entries
+        with open_log(copy) as log:
+            assert log.append(signed_events(0, 0, 10)).leaf_indices == tuple(range(700, 710))
 
 
 def test_a_prefilled_log_is_made_once(settings: Settings) -> None:
