@@ -38,25 +38,12 @@ class CallLimit:
         self._what = what
         self._maximum = maximum
         self._under_way = 0
-        self._unanswered = 0
-        self._none_unanswered = asyncio.Event()
-        self._none_unanswered.set()
+        self._none_under_way = asyncio.Event()
+        self._none_under_way.set()
 
-    def came_in(self, context: Context) -> None:
-        """Count a call as unanswered until grpc has sent its last byte, or has given it up."""
-        self._unanswered += 1
-        self._none_unanswered.clear()
-        # The stubs ask for an instance of a class of theirs, where grpc calls any function.
-        context.add_done_callback(self._is_answered)  # type: ignore[arg-type]
-
-    async def all_answered(self) -> None:
-        """Wait until no call is unanswered."""
-        await self._none_unanswered.wait()
-
-    def _is_answered(self, _: object) -> None:
-        self._unanswered -= 1
-        if not self._unanswered:
-            self._none_unanswered.set()
+    async def none_under_way(self) -> None:
+        """Wait until no call is under way; what the last ones answered may still be on its way out."""
+        await self._none_under_way.wait()
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
@@ -67,10 +54,13 @@ class CallLimit:
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._under_way += 1
+        self._none_under_way.clear()
         try:
             yield
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._none_under_way.set()
 
 
 class Counted(Protocol):
@@ -107,7 +97,6 @@ def unary(
     @functools.wraps(method)
     async def wrapped(self: Service, request: Request, context: Context) -> Response:
         started = perf_counter()
-        self.calls.came_in(context)
         code = grpc.StatusCode.OK
         try:
             with self.calls.one_more():
@@ -135,7 +124,6 @@ def stream(
     @functools.wraps(method)
     async def wrapped(self: Service, request: Request, context: Context) -> AsyncIterator[Response]:
         started = perf_counter()
-        self.streams.came_in(context)
         code = grpc.StatusCode.OK
         failure: _Failure | None = None
         try:
