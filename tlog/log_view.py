@@ -75,6 +75,14 @@ class LogView:
         """Return whether the log has ended: what is committed is all there will be."""
         return self._reader.is_frozen()
 
+    def is_restored(self) -> bool:
+        """Return whether the store was made from a backup, and nobody has vouched for it yet."""
+        return self._reader.is_restored()
+
+    def previous_size(self) -> int | None:
+        """Return the size that the last commit with entries built upon; None where it was not recorded."""
+        return self._reader.previous_size()
+
     def published(self) -> SignedCheckpoint:
         """Return the newest checkpoint that may be shown. Raises NotFoundError before the first."""
         return _read_slot(self._reader.published(), "published")

@@ -84,7 +84,16 @@ LAYERS = (
         pure=False,
     ),
     Layer(
-        name="log", patterns=("tlog.log", "tlog.log_state", "tlog.log_view", "tlog.right_edge"), pure=False
+        name="log",
+        patterns=(
+            "tlog.log",
+            "tlog.log_state",
+            "tlog.log_view",
+            "tlog.right_edge",
+            "tlog.mark_check",
+            "tlog.marked_store",
+        ),
+        pure=False,
     ),
     Layer(name="tile sources", patterns=("tlog.http_client", "tlog.tile_source.*"), pure=False),
     Layer(name="generated", patterns=("tlog.v1.*",), pure=False),

@@ -567,13 +567,43 @@ def test_a_frozen_store_takes_no_batch_until_the_mark_is_taken_away(store: Store
     assert store.load() == note(grown)
 
 
+def test_the_size_that_the_last_commit_built_upon_is_remembered(store: Store) -> None:
+    with store.reader() as reader:
+        assert reader.previous_size() is None
+    edge = commit_rows(store, [3])
+    with store.reader() as reader:
+        assert reader.previous_size() == 0
+    grown, batch = batch_of(edge, 2)
+    store.commit(batch, expected=note(edge), new=note(grown), publish=True)
+    store.publish(note(grown))
+    store.rebind("other", expected=note(grown), new=b"by the other key", publish=True)
+    with store.reader() as reader:
+        assert reader.previous_size() == 3
+
+
+def test_a_restored_store_says_so_until_somebody_vouches_for_it(store: Store) -> None:
+    with pytest.raises(StorageError, match="commit first"):
+        store.set_restored(True)
+    edge = commit_rows(store, [3])
+    before = contents_of(store)
+    for restored in (True, True, False, False):
+        store.set_restored(restored)
+        with store.reader() as reader:
+            assert reader.is_restored() is restored
+    assert contents_of(store) == before
+    assert store.load() == note(edge)
+
+
 def test_key_and_mark_are_there_when_an_lmdb_store_is_opened_again(tmp_path: Path) -> None:
     created = LmdbStore.create(tmp_path / "log", ORIGIN, LOG_VKEY)
     created.rebind("other", expected=note(commit_rows(created, [3])), new=b"note", publish=True)
     created.set_frozen(True)
+    created.set_restored(True)
     created.close()
     again = LmdbStore.open(tmp_path / "log", None, None)
     assert (again.origin, again.log_vkey, again.load()) == (ORIGIN, "other", b"note")
     with again.reader() as reader:
         assert reader.is_frozen()
+        assert reader.is_restored()
+        assert reader.previous_size() == 0
     again.close()

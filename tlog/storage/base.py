@@ -125,6 +125,14 @@ class Reader(Protocol):
         """Return whether the log is frozen: what is committed is its end."""
         ...
 
+    def is_restored(self) -> bool:
+        """Return whether the store was made from a backup, and nobody has vouched for it yet."""
+        ...
+
+    def previous_size(self) -> int | None:
+        """Return the size that the last commit with entries built upon; None where it was not recorded."""
+        ...
+
 
 class Store(Protocol):
     """Holds one log durably. Its methods may be called from any thread of the process that opened it.
@@ -177,6 +185,13 @@ class Store(Protocol):
         """Mark the log as frozen, or take the mark away; durable when this returns.
 
         A frozen store takes no batch: `commit` raises StorageError. Raises as `publish` does.
+        """
+        ...
+
+    def set_restored(self, restored: bool) -> None:
+        """Mark the store as made from a backup, or take the mark away; durable when this returns.
+
+        Raises as `publish` does.
         """
         ...
 

@@ -7,14 +7,13 @@ identities      identity (32 bytes)             leaf index
 business_keys   key (16 bytes), leaf index      nothing
 governance      leaf index                      nothing
 meta            a name                          format, origin, vkey, committed, committed_size, published,
-                                                governance_head, frozen (there or not)
+                                                governance_head, previous_size, frozen, restored
 
-Numbers are 8 bytes, big-endian, so that LMDB's order of keys is their order. A commit touches all tables in
-one transaction, so a crash leaves either the whole old or the whole new commit.
+Numbers are 8 bytes, big-endian: LMDB's order of keys is their order. A commit is one transaction, so a crash
+leaves either the whole old or the whole new commit.
 
-The governance head (count of rows, last leaf index, its leaf hash) is for a row that gets lost later: each
-governance entry names the one before it, so a hole shows, but without its last entries the list would look
-whole, and the membership be an older one.
+The governance head (count of rows, last leaf index, its leaf hash) is for a row that gets lost later: a hole
+shows, but without its last entries the list would look whole, and the membership be an older one.
 """
 
 from __future__ import annotations
@@ -48,7 +47,6 @@ _NUMBER = struct.Struct(">Q")
 _TILE_KEY = struct.Struct(">BQ")
 _GOVERNANCE_HEAD = struct.Struct(">QQ32s")
 _NO_VALUE = b""
-_FROZEN = b"frozen"
 
 
 class LmdbStore:
@@ -142,11 +140,12 @@ class LmdbStore:
                 raise ConflictError(
                     f"another checkpoint is committed, of size {committed_size}: nothing was written"
                 )
-            is_frozen = transaction.get(_FROZEN, db=self._meta) is not None
+            is_frozen = transaction.get(b"frozen", db=self._meta) is not None
             check_batch(batch, committed=committed, committed_size=committed_size, is_frozen=is_frozen)
             self._put_rows(transaction, batch)
             transaction.put(b"committed", new, db=self._meta)
             transaction.put(b"committed_size", _NUMBER.pack(batch.tree_size), db=self._meta)
+            transaction.put(b"previous_size", _NUMBER.pack(batch.start), db=self._meta)
             if publish:
                 transaction.put(b"published", new, db=self._meta)
 
@@ -156,8 +155,7 @@ class LmdbStore:
         """Make a checkpoint note the published one, in its own transaction. Raises as the contract says."""
 
         def apply(transaction: WriteTransaction) -> None:
-            if transaction.get(b"committed", db=self._meta) is None:
-                raise StorageError("nothing is committed yet, so nothing can be published: commit first")
+            self._require_commit(transaction, "nothing can be published")
             transaction.put(b"published", checkpoint, db=self._meta)
 
         self._environment.write(apply)
@@ -178,16 +176,11 @@ class LmdbStore:
 
     def set_frozen(self, frozen: bool) -> None:
         """Mark the log as frozen, or take the mark away. Raises as the contract says."""
+        self._set_flag(b"frozen", frozen)
 
-        def apply(transaction: WriteTransaction) -> None:
-            if transaction.get(b"committed", db=self._meta) is None:
-                raise StorageError("nothing is committed yet, so there is no log to freeze: commit first")
-            if frozen:
-                transaction.put(_FROZEN, _NO_VALUE, db=self._meta)
-            else:
-                transaction.delete(_FROZEN, db=self._meta)
-
-        self._environment.write(apply)
+    def set_restored(self, restored: bool) -> None:
+        """Mark the store as made from a backup, or take the mark away. Raises as the contract says."""
+        self._set_flag(b"restored", restored)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -202,6 +195,20 @@ class LmdbStore:
     def close(self) -> None:
         """Wait for open readers and release everything; a second call does nothing. Raises StorageError."""
         self._environment.close()
+
+    def _require_commit(self, transaction: WriteTransaction, so: str) -> None:
+        if transaction.get(b"committed", db=self._meta) is None:
+            raise StorageError(f"nothing is committed yet, so {so}: commit first")
+
+    def _set_flag(self, name: bytes, there: bool) -> None:
+        def apply(transaction: WriteTransaction) -> None:
+            self._require_commit(transaction, f"there is no log to mark as {name.decode()}")
+            if there:
+                transaction.put(name, _NO_VALUE, db=self._meta)
+            else:
+                transaction.delete(name, db=self._meta)
+
+        self._environment.write(apply)
 
     def _put_rows(self, transaction: WriteTransaction, batch: CommitBatch) -> None:
         indices = [_NUMBER.pack(index) for index in range(batch.start, batch.tree_size)]
@@ -290,7 +297,16 @@ class _LmdbSnapshot:
 
     @property
     def frozen(self) -> bool:
-        return self._get(b"meta", _FROZEN) is not None
+        return self._get(b"meta", b"frozen") is not None
+
+    @property
+    def restored(self) -> bool:
+        return self._get(b"meta", b"restored") is not None
+
+    @property
+    def previous_size(self) -> int | None:
+        size = self._get(b"meta", b"previous_size")
+        return None if size is None else _number(size)
 
     def _get(self, table: bytes, key: bytes) -> memoryview | None:
         try:
@@ -351,9 +367,7 @@ def _append(transaction: WriteTransaction, table: Table, rows: Iterable[tuple[by
 
 def _committed_size(stored: bytes | memoryview | None, committed: bytes | memoryview | None) -> int:
     if (stored is None) != (committed is None):
-        raise CorruptionError(
-            "the store holds a committed checkpoint without its size: restore it from a backup"
-        )
+        raise CorruptionError("the store holds a committed checkpoint without its size: restore a backup")
     return 0 if stored is None else _number(stored)
 
 

@@ -36,6 +36,8 @@ class _MemorySnapshot:
     tree_size: int
     partial_tiles: dict[tuple[int, int], bytes]
     frozen: bool = False
+    restored: bool = False
+    previous_size: int | None = None
 
     def tile(self, level: int, index: int) -> bytes | None:
         return self.partial_tiles.get((level, index)) or self.rows.full_tiles.get((level, index))
@@ -108,6 +110,8 @@ class MemoryStore:
                 published=new if publish else state.published,
                 tree_size=batch.tree_size,
                 partial_tiles=_partial_tiles(state, batch),
+                restored=state.restored,
+                previous_size=state.tree_size,
             )
 
     def rebind(self, log_vkey: str, *, expected: bytes, new: bytes, publish: bool) -> None:
@@ -129,6 +133,15 @@ class MemoryStore:
             if self._state.committed is None:
                 raise StorageError("nothing is committed yet, so there is no log to freeze: commit first")
             self._state = replace(self._state, frozen=frozen)
+
+    def set_restored(self, restored: bool) -> None:
+        """Mark the store as made from a backup, or take the mark away. Raises as the contract says."""
+        self._gate.require_no_reader_here()
+        with self._writing:
+            self._require_open()
+            if self._state.committed is None:
+                raise StorageError("nothing is committed yet, so there is no log to mark: commit first")
+            self._state = replace(self._state, restored=restored)
 
     def publish(self, checkpoint: bytes) -> None:
         """Make a checkpoint note the published one. Raises StorageError before the first commit."""

@@ -65,6 +65,16 @@ class Snapshot(Protocol):
         """Return whether the log is marked as frozen."""
         ...
 
+    @property
+    def restored(self) -> bool:
+        """Return whether the store is marked as made from a backup."""
+        ...
+
+    @property
+    def previous_size(self) -> int | None:
+        """Return the size that the last commit built upon, or None."""
+        ...
+
 
 class SnapshotReader:
     """Reads a snapshot and checks every answer against the committed size; a `tlog.storage.base.Reader`."""
@@ -194,6 +204,14 @@ class SnapshotReader:
     def is_frozen(self) -> bool:
         """Return whether the log is frozen: what is committed is its end."""
         return self._snapshot.frozen
+
+    def is_restored(self) -> bool:
+        """Return whether the store was made from a backup, and nobody has vouched for it yet."""
+        return self._snapshot.restored
+
+    def previous_size(self) -> int | None:
+        """Return the size that the last commit with entries built upon; None where it was not recorded."""
+        return self._snapshot.previous_size
 
     def _tile(self, snapshot: Snapshot, level: int, index: int, width: int) -> bytes | memoryview:
         kept = self._tiles.get(level)

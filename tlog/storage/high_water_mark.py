@@ -1,0 +1,156 @@
+"""The high-water mark: size and root of the newest commit, durable outside the store's own directory.
+
+A store that is put back from an old copy looks whole: nothing in it says that there was more. So after every
+commit, and before anybody hears of it, its size and root are synced here as well. At the start the two are
+held against each other (tlog.mark_check).
+
+File: two slots of 152 bytes, at 0 and at 4096, written in turn, so that a torn write leaves the other one. A
+slot is magic (8), number of the write (8), size (8), root hash (32), SHA-256 of the origin (32), zeros (32),
+SHA-256 of all that (32); numbers are big-endian. The file has its final length from the beginning: a write
+changes neither metadata nor what is allocated, costs one flush of the disk, and needs no space.
+
+What a crash leaves behind: the mark of this commit or of the one before. The store records which size its
+last commit built upon, so these are told apart from everything else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+from tlog.errors import ConfigError, StorageError
+
+SLOT_SPACING_BYTES = 4096
+"""How far the slots are apart: no disk writes two of them as one block."""
+
+_MAGIC = b"tlogmrk1"
+_SLOT = struct.Struct(">8sQQ32s32s32x")
+_DIGEST_BYTES = 32
+_FILE_BYTES = 2 * SLOT_SPACING_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Holds size and root hash of the newest commit that was answered for."""
+
+    tree_size: int
+    root_hash: bytes
+
+    def __str__(self) -> str:
+        """Return `size N, root HEX`, as messages and `tlog accept-loss` write it."""
+        return f"size {self.tree_size}, root {self.root_hash.hex()}"
+
+
+class HighWaterMarkFile:
+    """Keeps the mark of one log in one file; for one writer, from any thread, one call at a time."""
+
+    def __init__(self, path: Path, origin: str) -> None:
+        """Read the file, if there is one; nothing is written before `write`.
+
+        Raises ConfigError when it is another log's, StorageError when it cannot be read.
+        """
+        self._path = path
+        self._origin_hash = sha256(origin.encode()).digest()
+        self._descriptor = -1
+        self._number = 0
+        self.mark: Mark | None = None
+        """The mark that is on the disk; None where there is none, or none that is whole."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"the high-water mark {path} cannot be read: {error.strerror}") from error
+        for at in (0, SLOT_SPACING_BYTES):
+            self._take(data[at : at + _SLOT.size + _DIGEST_BYTES], origin)
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the file."""
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """Return where the mark is kept."""
+        return self._path
+
+    def write(self, mark: Mark) -> None:
+        """Replace the mark; durable when this returns.
+
+        Raises StorageError: it is the old or the new one then.
+        """
+        body = _SLOT.pack(_MAGIC, self._number + 1, mark.tree_size, mark.root_hash, self._origin_hash)
+        slot = body + sha256(body).digest()
+        try:
+            if self._descriptor < 0:
+                self._descriptor = self._open()
+            at = SLOT_SPACING_BYTES * ((self._number + 1) % 2)
+            _write_whole(self._descriptor, slot, at)
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise StorageError(
+                f"the high-water mark {self._path} cannot be written: {error.strerror}"
+            ) from error
+        self._number += 1
+        self.mark = mark
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _take(self, slot: bytes, origin: str) -> None:
+        if (
+            len(slot) < _SLOT.size + _DIGEST_BYTES
+            or sha256(slot[: _SLOT.size]).digest() != slot[_SLOT.size :]
+        ):
+            return
+        magic, number, tree_size, root_hash, origin_hash = _SLOT.unpack_from(slot)
+        if magic != _MAGIC:
+            return
+        if origin_hash != self._origin_hash:
+            raise ConfigError(
+                f"the high-water mark {self._path} is another log's, not that of {origin}: give each log one "
+                "of its own ([store] high_water_mark_path)"
+            )
+        if number > self._number:
+            self._number = number
+            self.mark = Mark(tree_size=tree_size, root_hash=root_hash)
+
+    def _open(self) -> int:
+        """Open the file for writing, and make it as long as it will ever be."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < _FILE_BYTES:
+                # Zeros, not a hole: the writes to come are to change nothing but these blocks.
+                old = os.pread(descriptor, _FILE_BYTES, 0)
+                _write_whole(descriptor, old.ljust(_FILE_BYTES, b"\0"), 0)
+                os.fsync(descriptor)
+                _sync_directory(self._path.parent)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _write_whole(descriptor: int, data: bytes, at: int) -> None:
+    written = os.pwrite(descriptor, data, at)
+    if written != len(data):
+        raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
