@@ -120,10 +120,16 @@ def made_once(settings: Settings, name: str, recipe: dict[str, object], make: Ca
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
     directory = settings.folder / "prefilled" / f"{name}-{digest}"
     if not (directory / _DONE).exists():
-        shutil.rmtree(directory, ignore_errors=True)  # what an interrupted run left
-        directory.mkdir(parents=True)
-        make(directory)
-        (directory / _DONE).write_text(json.dumps(recipe, indent=1) + "\n")
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        # Elsewhere, and moved when it is whole: another run may be making the same.
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as folder:
+            unfinished = Path(folder) / name
+            unfinished.mkdir()
+            make(unfinished)
+            (unfinished / _DONE).write_text(json.dumps(recipe, indent=1) + "\n")
+            if not directory.exists():
+                unfinished.rename(directory)
     return directory
 
 
