@@ -16,6 +16,7 @@ from tlog.governance import (
     GOVERNANCE_SOURCE,
     GOVERNANCE_TYPE,
     MEMBER_TYPE,
+    RESTORED_TYPE,
     RULES_TYPE,
     Genesis,
     Governance,
@@ -24,10 +25,12 @@ from tlog.governance import (
     MemberKey,
     MemberStatus,
     Quota,
+    Restored,
     Rules,
     build_genesis,
     build_governance,
     build_member,
+    build_restored,
     build_rules,
     is_governance,
     parse_governance,
@@ -57,6 +60,9 @@ RULES = Rules(
     roles={"bank": ("trade.claim.reserved.v1", "trade.payment.settled.v1"), "auditor": ()},
     signature_counts={"trade.claim.reserved.v1": 2},
 )
+RESTORED = Restored(
+    tree_size=70, root_hash=b"\x0a" * 32, lost_tree_size=75, lost_root_hash=b"\x0b" * 32, reason="fire"
+)
 
 PAYLOADS = {
     GENESIS_TYPE: build_genesis(
@@ -64,6 +70,7 @@ PAYLOADS = {
     ),
     MEMBER_TYPE: build_member(origin=ORIGIN, time=TIME, seq=7, prev=PREV, member=MEMBER),
     RULES_TYPE: build_rules(origin=ORIGIN, time=TIME, seq=7, prev=PREV, rules=RULES),
+    RESTORED_TYPE: build_restored(origin=ORIGIN, time=TIME, seq=7, prev=PREV, restored=RESTORED),
     GOVERNANCE_TYPE: build_governance(origin=ORIGIN, time=TIME, seq=7, prev=PREV, governance=GOVERNANCE),
 }
 EVERY_TYPE = pytest.mark.parametrize("event_type", list(PAYLOADS))
@@ -95,6 +102,7 @@ def accepted(event_type: str, changes: dict[str, Any] | None = None, **attribute
         (GENESIS_TYPE, GovernanceEvent(seq=0, prev="", body=Genesis(origin=ORIGIN, governance=GOVERNANCE))),
         (MEMBER_TYPE, GovernanceEvent(seq=7, prev=PREV, body=MEMBER)),
         (RULES_TYPE, GovernanceEvent(seq=7, prev=PREV, body=RULES)),
+        (RESTORED_TYPE, GovernanceEvent(seq=7, prev=PREV, body=RESTORED)),
         (GOVERNANCE_TYPE, GovernanceEvent(seq=7, prev=PREV, body=GOVERNANCE)),
     ],
 )
@@ -214,7 +222,7 @@ def test_an_unknown_field_is_refused(event_type: str, name: str) -> None:
 def test_a_field_of_another_type_is_refused(event_type: str, value: object) -> None:
     for name, good in json.loads(PAYLOADS[event_type])["data"].items():
         if type(value) is not type(good) or value in (-1, "x"):
-            if (name, value) in (("name", "x"), ("id", "x")):
+            if (name, value) in (("name", "x"), ("id", "x"), ("reason", "x")):
                 continue
             if event_type == RULES_TYPE and value == {}:
                 continue
@@ -505,3 +513,12 @@ def test_what_a_log_would_refuse_is_not_built() -> None:
     ):
         with pytest.raises(MalformedError):
             build()
+
+
+def test_a_loss_that_nobody_knows_the_size_of_names_nothing() -> None:
+    unknown = accepted(RESTORED_TYPE, {"lost_tree_size": 0, "lost_root_hash": ""})
+    assert (unknown.lost_tree_size, unknown.lost_root_hash) == (0, None)
+    for changes in ({"lost_tree_size": 0}, {"lost_root_hash": ""}):
+        refused("name both, or 0", RESTORED_TYPE, changes)
+    refused("tree_size", RESTORED_TYPE, {"tree_size": 0})
+    refused("has U\\+000A", RESTORED_TYPE, {"reason": "a\n"})

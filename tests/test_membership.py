@@ -20,10 +20,12 @@ from tlog.governance import (
     Member,
     MemberKey,
     MemberStatus,
+    Restored,
     Rules,
     build_genesis,
     build_governance,
     build_member,
+    build_restored,
     build_rules,
 )
 from tlog.membership import GOVERNANCE_SOURCE, Registry
@@ -274,6 +276,26 @@ def test_reordered_entries_are_refused() -> None:
         fold.apply(second)
     fold.apply(first)
     assert fold.apply(second).seq == 5
+
+
+def test_a_restored_store_is_told_in_its_place_by_the_threshold_and_changes_nobodys_rights() -> None:
+    fold = started()
+    before = fold.registry
+    body = Restored(
+        tree_size=3, root_hash=b"\1" * 32, lost_tree_size=5, lost_root_hash=b"\2" * 32, reason="fire"
+    )
+    payload = build_restored(origin=ORIGIN, time=TIME, seq=before.seq + 1, prev=before.prev, restored=body)
+    with governance_refused("needs 2"):
+        fold.apply(payload, OLD[:1])
+    with governance_refused("which is no governance key"):
+        fold.apply(payload, [*OLD[:2], "exporter"])
+    assert fold.registry == before
+    fold.apply(payload, OLD[:2])
+    after = fold.registry
+    assert (after.seq, after.prev) == (before.seq + 1, leaf_hash_of(payload).hex())
+    assert dataclasses.replace(after, seq=before.seq, prev=before.prev) == before
+    with governance_refused("the next governance entry"):
+        fold.apply(payload, OLD[:2])
 
 
 def test_an_applied_entry_cannot_be_applied_again() -> None:

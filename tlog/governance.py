@@ -22,9 +22,11 @@ from tlog.governance_schema import (
     MemberData,
     MemberStatus,
     Quota,
+    RestoredData,
     RulesData,
 )
 from tlog.lei import check_lei
+from tlog.restored import Restored, restored_from_data, restored_to_data
 from tlog.vkey import ED25519_NOTE, parse_ed25519_vkey
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "NO_PREVIOUS",
     "RESERVED_SOURCE_PREFIX",
     "RESERVED_TYPE_PREFIX",
+    "RESTORED_TYPE",
     "RULES_TYPE",
     "Genesis",
     "Governance",
@@ -46,10 +49,12 @@ __all__ = [
     "MemberKey",
     "MemberStatus",
     "Quota",
+    "Restored",
     "Rules",
     "build_genesis",
     "build_governance",
     "build_member",
+    "build_restored",
     "build_rules",
     "is_governance",
     "parse_governance",
@@ -62,6 +67,7 @@ GENESIS_TYPE: Final = "tlog.genesis.v1"
 MEMBER_TYPE: Final = "tlog.member.v1"
 RULES_TYPE: Final = "tlog.rules.v1"
 GOVERNANCE_TYPE: Final = "tlog.governance.v1"
+RESTORED_TYPE: Final = "tlog.restored.v1"
 
 CHECKS_VERSION: Final = 1
 """The version of the checks that this code judges entries by."""
@@ -121,7 +127,7 @@ class Genesis:
     governance: Governance
 
 
-GovernanceBody = Genesis | Member | Rules | Governance
+GovernanceBody = Genesis | Member | Rules | Governance | Restored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +234,15 @@ def build_governance(*, origin: str, time: str, seq: int, prev: str, governance:
     return _build(GOVERNANCE_TYPE, origin, origin=origin, time=time, seq=seq, prev=prev, data=data)
 
 
+def build_restored(*, origin: str, time: str, seq: int, prev: str, restored: Restored) -> bytes:
+    """Build the payload that accepts, by name, what a restored log has lost; `seq` and `prev` as above.
+
+    Raises MalformedError.
+    """
+    data = restored_to_data(restored)
+    return _build(RESTORED_TYPE, origin, origin=origin, time=time, seq=seq, prev=prev, data=data)
+
+
 _Data = TypeVar("_Data")
 
 
@@ -320,11 +335,17 @@ def _parse_rules(event: Event) -> GovernanceEvent:
     return GovernanceEvent(seq=data.seq, prev=data.prev, body=rules)
 
 
+def _parse_restored(event: Event) -> GovernanceEvent:
+    data = _convert(event, RestoredData)
+    return GovernanceEvent(seq=data.seq, prev=data.prev, body=restored_from_data(data))
+
+
 _PARSERS: Final = {
     GENESIS_TYPE: _parse_genesis,
     MEMBER_TYPE: _parse_member,
     RULES_TYPE: _parse_rules,
     GOVERNANCE_TYPE: _parse_governance,
+    RESTORED_TYPE: _parse_restored,
 }
 
 

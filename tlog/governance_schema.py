@@ -18,6 +18,7 @@ MAX_SOURCE_LENGTH: Final = 255
 """The longest source that can be registered, in characters; an event's own source may be longer."""
 
 _PublicKey = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+_Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _LeafHash = Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")]
 _Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
 _Text = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -84,6 +85,18 @@ class RulesData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     checks_version: int
     roles: dict[_Name, tuple[_Text, ...]]
     signature_counts: dict[_Text, Annotated[int, Meta(ge=2, le=16)]]
+
+
+class RestoredData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Is the data of `tlog.restored.v1`."""
+
+    seq: _Count
+    prev: _LeafHash
+    tree_size: Annotated[int, Meta(ge=1, le=MAX_SIZE)]
+    root_hash: _Hash
+    lost_tree_size: _Count
+    lost_root_hash: _LeafHash
+    reason: _Text
 
 
 class GovernanceData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

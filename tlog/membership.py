@@ -25,6 +25,7 @@ from tlog.governance import (
     GovernanceBody,
     Member,
     MemberStatus,
+    Restored,
     Rules,
     is_governance,
     parse_governance,
@@ -190,7 +191,14 @@ class Registry:
             return self._with_governance(body)
         _check_signers(signers, frozenset(self.governance_keys))
         _check_threshold(signers, self.governance_keys, self.threshold)
-        return self._with_member(body) if isinstance(body, Member) else self._with_rules(body)
+        match body:
+            case Member():
+                return self._with_member(body)
+            case Rules():
+                return self._with_rules(body)
+            case Restored():
+                # Said in public and in its place; who may append what stays as it was.
+                return self
 
     def _with_governance(self, governance: Governance) -> Registry:
         for public_key in governance.governance_keys:

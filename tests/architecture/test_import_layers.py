@@ -71,6 +71,7 @@ LAYERS = (
             "tlog.event",
             "tlog.governance",
             "tlog.governance_schema",
+            "tlog.restored",
             "tlog.membership",
             "tlog.validate",
             "tlog.evidence.*",

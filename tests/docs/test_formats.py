@@ -16,7 +16,7 @@ from tlog.envelope import decode_entry
 from tlog.errors import MalformedError
 from tlog.event import build_event, parse_event
 from tlog.governance import GOVERNANCE_SOURCE, parse_governance
-from tlog.governance_schema import GenesisData, GovernanceData, MemberData, RulesData
+from tlog.governance_schema import GenesisData, GovernanceData, MemberData, RestoredData, RulesData
 from tlog.note import Signer
 
 FORMATS = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
@@ -25,6 +25,7 @@ TYPES = {
     "tlog.member.v1": MemberData,
     "tlog.rules.v1": RulesData,
     "tlog.governance.v1": GovernanceData,
+    "tlog.restored.v1": RestoredData,
 }
 LEI = "5493001KJTIIGC8Y1R12"
 
@@ -77,6 +78,16 @@ RULE: dict[str, Any] = {
     "signature_counts": {},
 }
 
+RESTORED: dict[str, Any] = {
+    "seq": 3,
+    "prev": "00" * 32,
+    "tree_size": 7,
+    "root_hash": "0a" * 32,
+    "lost_tree_size": 9,
+    "lost_root_hash": "0b" * 32,
+    "reason": "the disk failed",
+}
+
 
 def is_valid(event_type: str, data: Mapping[str, Any], *, subject: str | None = None, **more: Any) -> bool:
     whose = f"member:{data['id']}" if event_type == "tlog.member.v1" else ORIGIN
@@ -103,6 +114,10 @@ def member(**changed: Any) -> bool:
 
 def rule(**changed: Any) -> bool:
     return is_valid("tlog.rules.v1", {**RULE, **changed})
+
+
+def restored(**changed: Any) -> bool:
+    return is_valid("tlog.restored.v1", {**RESTORED, **changed})
 
 
 def genesis(**changed: Any) -> bool:
@@ -152,6 +167,11 @@ COUNTED: dict[str, list[Callable[[int], bool]]] = {
     "`signature_counts`": [lambda count: rule(signature_counts={"trade.a.v1": count})],
     "`governance_keys`": [governed_by],
     "`log_vkeys`": [with_vkeys],
+    "`tree_size`": [lambda size: restored(tree_size=size)],
+    "`lost_tree_size`": [
+        lambda size: restored(lost_tree_size=size, lost_root_hash="0b" * 32 if size else "")
+    ],
+    "`reason`": [lambda size: restored(reason="ü" * size)],
     "`seq`, the four numbers of `quota`": [
         lambda number: member(seq=number),
         *map(with_quota, MEMBER["quota"]),
@@ -262,6 +282,19 @@ FORMS: dict[str, tuple[list[bool], list[bool]]] = {
             genesis(log_vkeys=[log_signer().vkey] * 2),
         ],
     ),
+    "`lost_tree_size`": (
+        [restored(lost_tree_size=0, lost_root_hash="")],
+        [restored(lost_tree_size=0), restored(lost_root_hash="")],
+    ),
+    "`root_hash`, `lost_root_hash`": (
+        [restored()],
+        [
+            restored(**{name: value})
+            for name in ("root_hash", "lost_root_hash")
+            for value in ("0A" * 32, "0a" * 31, "0a" * 33, "0g" * 32)
+        ],
+    ),
+    "`reason`": ([restored(reason="Brand in München")], [restored(reason="a\nb"), restored(reason="\ufffe")]),
     "`origin` in the genesis": ([genesis()], [genesis(origin="other.example")]),
 }
 
