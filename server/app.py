@@ -24,6 +24,7 @@ from server.backlog import Backlog, CommitPace
 from server.config import Config, load_config
 from server.gossip_service import GossipService
 from server.grpc_server import GOSSIP_SERVICE, LOG_SERVICE, GrpcServer, format_address
+from server.http_side import serve_http
 from server.log_service import LogService
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner, Refresher
@@ -31,7 +32,6 @@ from server.publisher import CheckpointFeed
 from server.sequencer import NotesPace, Sequencer
 from server.signing_guard import SigningGuard
 from server.threads import Threads, open_pool, spare_what_stays
-from server.tile_http import TileServer
 from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
@@ -44,6 +44,7 @@ from tlog.log_view import SignedCheckpoint
 from tlog.note import Signer
 from tlog.policy import Policy, build_policy
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.tls import ServerTls, read_client_tls
 
 _LOGGER = logging.getLogger("tlog.server")
 
@@ -93,10 +94,16 @@ class Server:
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
         self._guard = SigningGuard()
+        self._tls = ServerTls(config.tls) if config.tls.is_on else None
 
     def stop(self) -> None:
         """Begin a graceful stop; belongs to the event loop."""
         self._stop.set()
+
+    def reload(self) -> None:
+        """Look at the certificate on disk now; belongs to the event loop."""
+        if self._tls is not None:
+            self._tls.reload()
 
     async def run(self, announce: _Announce) -> None:
         """Serve until `stop`. Raises TlogError when it cannot start, or when the log failed for good."""
@@ -130,19 +137,7 @@ class Server:
             on_committed=feed.publish if publisher is None else publisher.committed,
         )
         calls, sequencer, others = self._workers(parts) if config.server.workers else self._alone(parts)
-        metrics_port: int | None = None
-        if config.metrics.enabled:
-            metrics_port, stop_metrics = metrics.serve(
-                config.metrics.listen_address, config.metrics.port, others
-            )
-            stack.callback(stop_metrics)
-        tiles_port: int | None = None
-        if config.tiles.enabled:
-            tile_server = TileServer(
-                log, metrics, reading=threads.reading, stop_timeout_s=config.grpc.stop_timeout_s
-            )
-            tiles_port = await tile_server.start(config.tiles.listen_address, config.tiles.port)
-            stack.push_async_callback(tile_server.stop)
+        urls = await serve_http(stack, config, self._tls, log, metrics, threads, others)
         stack.push_async_callback(calls.close)
         port = await calls.listen(config.grpc.listen_address, config.grpc.port)
         if publisher is not None:
@@ -176,12 +171,7 @@ class Server:
             store=config.log.store_path,
             workers=config.server.workers or None,
             grpc=format_address(config.grpc.listen_address, port),
-            metrics=None
-            if metrics_port is None
-            else f"http://{format_address(config.metrics.listen_address, metrics_port)}/metrics",
-            tiles=None
-            if tiles_port is None
-            else f"http://{format_address(config.tiles.listen_address, tiles_port)}",
+            **urls,
         )
 
     def _open_log(self) -> tuple[Log, OwnCosigner | None]:
@@ -229,7 +219,10 @@ class Server:
             max_streams=config.grpc.max_concurrent_streams,
         )
         server = GrpcServer(
-            stop_timeout_s=config.grpc.stop_timeout_s, reflected=config.grpc.reflection, shares_port=False
+            stop_timeout_s=config.grpc.stop_timeout_s,
+            reflected=config.grpc.reflection,
+            shares_port=False,
+            tls=self._tls,
         )
         server.add(LOG_SERVICE, service)
         if config.gossip.enabled:
@@ -309,7 +302,7 @@ class Server:
             feed,
             metrics,
             policy=policy,
-            witnesses=witness_clients(policy),
+            witnesses=witness_clients(policy, read_client_tls(config.client_tls)),
             cosigner=cosigner,
             timeout_s=config.witnesses.timeout_s,
             refresh_s=config.witnesses.refresh_s,
@@ -345,11 +338,12 @@ class _Announce:
 
 
 async def serve(config: Config, *, as_json: bool) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; SIGHUP looks at the certificate on disk."""
     server = Server(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.run(_Announce(as_json=as_json))
 
 

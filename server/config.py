@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, field
 
 from tlog.config_file import Address, FilePath, FilePathOrNone, Port, Section, decode_config, read_config
+from tlog.tls_config import ClientTlsSection, TlsSection
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=2**46)]
@@ -115,11 +116,21 @@ class Config(Section, frozen=True, kw_only=True):
     gossip: GossipSection = field(default_factory=GossipSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
+    tls: TlsSection = field(default_factory=TlsSection)
+    client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)
+    """How witnesses are called."""
 
 
 def parse_config(text: str) -> Config:
     """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
-    return decode_config(text, Config, what="the configuration", documented_in="docs/operations.md")
+    config = decode_config(text, Config, what="the configuration", documented_in="docs/operations.md")
+    config.tls.require_complete()
+    config.tls.require_safe(config.grpc.listen_address, "[grpc]")
+    if config.metrics.enabled:
+        config.tls.require_safe(config.metrics.listen_address, "[metrics]")
+    if config.tiles.enabled:
+        config.tls.require_safe(config.tiles.listen_address, "[tiles]")
+    return config
 
 
 def load_config(path: Path) -> Config:
@@ -141,5 +152,7 @@ def load_config(path: Path) -> Config:
         witnesses=msgspec.structs.replace(
             config.witnesses, policy_path=absolute(config.witnesses.policy_path)
         ),
+        tls=config.tls.absolute(base),
+        client_tls=config.client_tls.absolute(base),
         gossip=msgspec.structs.replace(config.gossip, state_path=str(base / config.gossip.state_path)),
     )

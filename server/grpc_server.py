@@ -12,6 +12,8 @@ from grpc_reflection.v1alpha import reflection
 from server.answers import CallLimit, Counted
 from server.registration import register
 from tlog.errors import ConfigError
+from tlog.grpc_tls import server_credentials
+from tlog.tls import ServerTls
 from tlog.v1 import gossip_pb2, log_pb2
 
 LOG_SERVICE: ServiceDescriptor = log_pb2.DESCRIPTOR.services_by_name["LogService"]
@@ -42,12 +44,18 @@ refuses other calls under load.)"""
 class GrpcServer:
     """Serves what was added; belongs to the event loop that made it."""
 
-    def __init__(self, *, stop_timeout_s: float, reflected: bool, shares_port: bool) -> None:
-        """Make a server; with `shares_port` other processes may listen on the same port."""
+    def __init__(
+        self, *, stop_timeout_s: float, reflected: bool, shares_port: bool, tls: ServerTls | None
+    ) -> None:
+        """Make a server; with `shares_port` other processes may listen on the same port.
+
+        Without `tls` it is plaintext.
+        """
         # grpc shares a port by default: a second server would silently take half of the calls.
         options = (("grpc.so_reuseport", int(shares_port)), *GRPC_OPTIONS)
         self._server = grpc.aio.server(options=options)
         self._stop_timeout_s = stop_timeout_s
+        self._tls = tls
         self._reflected = reflected
         self._names: list[str] = []
         self._limits: list[CallLimit] = []
@@ -67,7 +75,9 @@ class GrpcServer:
             names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
         try:
-            return self._server.add_insecure_port(format_address(address, port))
+            if self._tls is None:
+                return self._server.add_insecure_port(format_address(address, port))
+            return self._server.add_secure_port(format_address(address, port), server_credentials(self._tls))
         except RuntimeError as error:
             raise taken_address_error(address, port) from error
 

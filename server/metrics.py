@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
 
 from server.metrics_merge import QUEUE_BYTES, QUEUE_ENTRIES, MergedCollector, added_samples
 from server.wire import Sample
-from tlog.errors import ConfigError, RefusedError
+from tlog.errors import RefusedError
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 2_000, 4_000)
@@ -174,24 +175,9 @@ class Metrics:
         """Return what this process adds to the page of its main process."""
         return added_samples(self.registry)
 
-    def serve(
-        self, address: str, port: int, others: Callable[[], Sequence[Sample]] = tuple
-    ) -> tuple[int, Callable[[], None]]:
-        """Serve /metrics over HTTP from a thread; returns the port and a function that stops it.
-
-        What `others` returns is added; it is called in a thread whenever somebody asks. Raises ConfigError
-        when the address is taken.
-        """
+    def page(self, accept: str, others: Callable[[], Sequence[Sample]] = tuple) -> tuple[bytes, str]:
+        """Make the page that an Accept header asks for, with what `others` returns; says its content type."""
         page = CollectorRegistry()
         page.register(MergedCollector(self.registry, others))
-        try:
-            server, thread = start_http_server(port, addr=address, registry=page)
-        except OSError as error:
-            raise ConfigError(f"metrics cannot listen on {address}:{port}: {error.strerror}") from error
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return server.server_port, stop
+        encode, content_type = choose_encoder(accept)
+        return encode(page), content_type

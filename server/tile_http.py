@@ -6,6 +6,7 @@ response each have their time, and there is a most of connections.
 
 from __future__ import annotations
 
+import ssl
 from concurrent.futures import Executor
 
 from server.metrics import Metrics
@@ -36,15 +37,15 @@ class TileServer:
         self._stop_timeout_s = stop_timeout_s
         self._listener: HttpListener | None = None
 
-    async def start(self, address: str, port: int) -> int:
-        """Listen; returns the port. Raises ConfigError when the address is taken."""
+    async def start(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, in plaintext without `tls`; returns the port. Raises ConfigError when it is taken."""
         limits = HttpLimits(
             max_connections=MAX_CONNECTIONS,
             idle_timeout_s=IDLE_TIMEOUT_S,
             stop_timeout_s=self._stop_timeout_s,
         )
         try:
-            self._listener = await HttpListener.start(self._application, address, port, limits)
+            self._listener = await HttpListener.start(self._application, address, port, limits, tls=tls)
         except ConfigError as error:
             raise ConfigError(f"the tiles cannot be served: {error} (the table [tiles])") from error
         return self._listener.port

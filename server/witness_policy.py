@@ -10,6 +10,7 @@ from tlog.errors import ConfigError, MalformedError
 from tlog.log import Log
 from tlog.note import MAX_SIGNATURES
 from tlog.policy import Policy, parse_policy
+from tlog.tls import ClientTls
 from tlog.witness.client import WitnessClient
 
 MAX_COSIGNERS = MAX_SIGNATURES - 10
@@ -55,11 +56,11 @@ def require_independent_quorum(policy: Policy, own_cosigner: bytes | None) -> No
             )
 
 
-def witness_clients(policy: Policy) -> list[WitnessClient]:
+def witness_clients(policy: Policy, tls: ClientTls | None = None) -> list[WitnessClient]:
     """Make a client for every URL in a policy; one witness may have several keys under one URL.
 
-    The log's own cosigner is not asked: the log cosigns by itself. Raises ConfigError for any other witness
-    without a URL: nobody could ask it.
+    `tls` says how they are called. The log's own cosigner is not asked: the log cosigns by itself.
+    Raises ConfigError for any other witness without a URL: nobody could ask it.
     """
     verifiers: dict[str, list[CosignerVerifier]] = {}
     for witness in policy.witnesses:
@@ -73,4 +74,4 @@ def witness_clients(policy: Policy) -> list[WitnessClient]:
         except UnicodeDecodeError as error:
             raise ConfigError(f"the URL of witness {name} is not ASCII") from error
         verifiers.setdefault(url, []).append(witness.verifier)
-    return [WitnessClient(url, keys) for url, keys in verifiers.items()]
+    return [WitnessClient(url, keys, tls=tls) for url, keys in verifiers.items()]

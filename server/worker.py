@@ -50,6 +50,7 @@ from server.wire import (
 from tlog.errors import MalformedError, ReadOnlyError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.log_view import SignedCheckpoint
+from tlog.tls import ServerTls
 
 _LOGGER = logging.getLogger("tlog.server")
 
@@ -74,7 +75,10 @@ class Worker:
         self._feed = CheckpointFeed(SignedCheckpoint.read(welcome.published), self._metrics)
         self._sequencer = RemoteSequencer(link.send, self._backlog.adopt_pace)
         self._server = GrpcServer(
-            stop_timeout_s=config.grpc.stop_timeout_s, reflected=config.grpc.reflection, shares_port=True
+            stop_timeout_s=config.grpc.stop_timeout_s,
+            reflected=config.grpc.reflection,
+            shares_port=True,
+            tls=ServerTls(config.tls) if config.tls.is_on else None,
         )
 
     async def run(self) -> None:
@@ -165,7 +169,7 @@ async def work(end: socket.socket) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; returns its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="tlog-worker", description="Started by the server; not by hand.")
     parser.add_argument("--fd", type=int, required=True, help="the connected socket that it was given")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tlog.tls import ClientTls
+
 if TYPE_CHECKING:
     from http.client import HTTPResponse
     from urllib.request import Request
@@ -31,14 +33,16 @@ class NoCookies(CookieJar):
         """Add nothing to a request."""
 
 
-def tls_context(url: str) -> ssl.SSLContext:
+def tls_context(url: str, tls: ClientTls | None = None) -> ssl.SSLContext:
     """Make the context that checks a server's certificate; for a URL without TLS, one that trusts nobody.
+
+    `tls` says which authorities are trusted, and what is shown to a server that asks; without it the usual.
 
     SSL_CERT_FILE and SSL_CERT_DIR name other authorities than the usual ones. To load the certificates of all
     of those takes longer than most commands run.
     """
     if url.lower().startswith("https:"):
-        return httpx.create_ssl_context()
+        return httpx.create_ssl_context() if tls is None else tls.http_context()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -23,6 +24,9 @@ from tlog.errors import ConfigError
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
 )
+
+_GOODBYE_S = 2.0
+"""How long the other side may take to agree that a TLS connection ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +53,18 @@ class HttpListener:
 
     @classmethod
     async def start(
-        cls, application: web.Application, host: str, port: int, limits: HttpLimits | None = None
+        cls,
+        application: web.Application,
+        host: str,
+        port: int,
+        limits: HttpLimits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
-        """Start to serve; port 0 lets the system choose. Raises ConfigError when nothing can listen there."""
+        """Start to serve; port 0 lets the system choose, and without `tls` it is plaintext.
+
+        Raises ConfigError when nothing can listen there.
+        """
         limits = limits or HttpLimits()
         application.on_response_prepare.append(_name_server)
         runner = web.AppRunner(
@@ -68,7 +81,14 @@ class HttpListener:
         runner.server.request_factory = _HostlessRequests(runner.server.request_factory)
         self = cls(runner, limits.max_connections)
         try:
-            self._listening = await asyncio.get_running_loop().create_server(self._accept, host, port)
+            self._listening = await asyncio.get_running_loop().create_server(
+                self._accept,
+                host,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else limits.idle_timeout_s,
+                ssl_shutdown_timeout=None if tls is None else _GOODBYE_S,
+            )
         except (OSError, OverflowError, UnicodeError) as error:
             await runner.cleanup()
             raise ConfigError(

@@ -12,6 +12,7 @@ from _support.real_server import RealServer, start_with_config
 from tlog.cosignature import CosignatureSigner
 from tlog.key_file import write_key_file
 from tlog.log import Log
+from tlog.tls import ClientTls
 
 CONFIG = """\
 [log]
@@ -44,9 +45,9 @@ def make_log_directory(directory: Path, alliance: Alliance, *, config: str = COS
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[RealServer]:
+def serving(config: Path, tls: ClientTls | None = None) -> Iterator[RealServer]:
     """Run a server while the block runs, and stop it gracefully unless the block ended it."""
-    server = start_with_config(config)
+    server = start_with_config(config, tls=tls)
     try:
         yield server
         if server.is_running:

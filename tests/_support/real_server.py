@@ -19,7 +19,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlog.tls import ClientTls
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
@@ -104,11 +107,13 @@ def start(
     *,
     grpc_port: int = 0,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
+    tls: ClientTls | None = None,
 ) -> RealServer:
     """Start the server on a directory made by `tlog init`; returns when gRPC health says SERVING.
 
     The directory's `tlog.toml` holds, except for the ports, which the system chooses (`grpc_port` fixes one),
-    and `overrides`, table by table. Raises RuntimeError, with the server's own words, when it does not start.
+    and `overrides`, table by table; `tls` is how its health is asked for.
+    Raises RuntimeError, with the server's own words, when it does not start.
     """
     config = tomllib.loads((config_dir / "tlog.toml").read_text(encoding="utf-8"))
     changes: dict[str, Mapping[str, object]] = {
@@ -121,10 +126,10 @@ def start(
             config[table] = {**config.get(table, {}), **values}
     path = config_dir / "test-server.toml"
     path.write_text(_format_toml(config), encoding="utf-8")
-    return start_with_config(path)
+    return start_with_config(path, tls=tls)
 
 
-def start_with_config(path: Path) -> RealServer:
+def start_with_config(path: Path, *, tls: ClientTls | None = None) -> RealServer:
     """Start the server with a configuration file as it is; otherwise as `start`."""
     # A file, not a pipe: nobody reads while the test runs, and a full pipe would stop the server.
     errors = tempfile.NamedTemporaryFile("w+", prefix="tlog-server-", suffix=".stderr")  # noqa: SIM115
@@ -139,7 +144,7 @@ def start_with_config(path: Path) -> RealServer:
     server = RealServer(process, errors)
     try:
         server.announced = _read_announcement(process)
-        _await_health(server)
+        _await_health(server, tls)
     except Exception as error:
         server.kill()
         raise RuntimeError(f"the server did not start: {error}\n{server.errors}") from error
@@ -177,13 +182,20 @@ def _read_announcement(process: subprocess.Popen[str]) -> dict[str, Any]:
     return dict(announced)
 
 
-def _await_health(server: RealServer) -> None:
+def _await_health(server: RealServer, tls: ClientTls | None) -> None:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+    from tlog.grpc_tls import channel_credentials
+
     end_s = time.monotonic() + START_TIMEOUT_S
     request = health_pb2.HealthCheckRequest(service="tlog.v1.LogService")
-    with grpc.insecure_channel(server.grpc_address) as channel:
+    channel = (
+        grpc.insecure_channel(server.grpc_address)
+        if tls is None
+        else grpc.secure_channel(server.grpc_address, channel_credentials(tls))
+    )
+    with channel:
         check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
         while True:
             try:

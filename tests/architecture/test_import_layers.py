@@ -81,7 +81,15 @@ LAYERS = (
     ),
     Layer(
         name="disk",
-        patterns=("tlog.storage.*", "tlog.key_file", "tlog.evidence_store", "tlog.config_file"),
+        patterns=(
+            "tlog.storage.*",
+            "tlog.key_file",
+            "tlog.evidence_store",
+            "tlog.config_file",
+            "tlog.tls_config",
+            "tlog.tls",
+            "tlog.certificates",
+        ),
         pure=False,
     ),
     Layer(
@@ -104,6 +112,7 @@ LAYERS = (
             "tlog.client.*",
             "tlog.witness.*",
             "tlog.http_listener",
+            "tlog.grpc_tls",
             "tlog.tile_application",
             "tlog.monitor.*",
             "tlog.gossip.*",
@@ -149,7 +158,7 @@ PURE_ABOVE = (
 # Who may import which third-party library (and who else needs it had better ask one of these modules).
 HOMES = {
     "nacl": ("tlog.ed25519",),
-    "cryptography": ("tlog.ml_dsa",),
+    "cryptography": ("tlog.ml_dsa", "tlog.certificates"),
     "lmdb": ("tlog.storage.lmdb_*",),
     "msgspec": (
         "tlog.strict_json",
@@ -160,6 +169,7 @@ HOMES = {
         "tlog.membership",
         "tlog.validate",
         "tlog.config_file",
+        "tlog.tls_config",
         "tlog.witness.config",
         "tlog.monitor.config",
         "tlog.node.config",
@@ -168,14 +178,14 @@ HOMES = {
         "server.wire",
     ),
     # Nodes serve and call Exchange by themselves: gossip is no part of the log's client.
-    "grpc": ("tlog.client.*", "tlog.gossip.grpc_*", "tlog.v1.*", "server.*"),
+    "grpc": ("tlog.client.*", "tlog.grpc_tls", "tlog.gossip.grpc_*", "tlog.v1.*", "server.*"),
     "grpc_status": ("tlog.client.*", "server.*"),
     "grpc_health": ("tlog.client.*", "server.*"),
     "grpc_reflection": ("server.*",),
     "google": ("tlog.client.*", "tlog.gossip.grpc_wire", "tlog.v1.*", "server.*"),
     "prometheus_client": ("server.metrics", "server.metrics_merge"),
     "tenacity": ("tlog.client.*",),
-    "aiohttp": ("tlog.http_listener", "tlog.tile_application", "tlog.witness.http"),
+    "aiohttp": ("tlog.http_listener", "tlog.tile_application", "tlog.witness.http", "server.metrics_http"),
     "httpx": ("tlog.http_client", "tlog.tile_source.http", "tlog.witness.client", "tlog.monitor.sinks"),
     "typer": ("tlog.cli.*",),
     "rich": ("tlog.cli.*",),

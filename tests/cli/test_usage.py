@@ -22,6 +22,7 @@ EVERY_COMMAND = [
         for name in COMMANDS
         if name
         not in (
+            "certs",
             "witness",
             "monitor",
             "node",
@@ -33,6 +34,9 @@ EVERY_COMMAND = [
             "governance",
         )
     ),
+    ("certs", "init"),
+    ("certs", "server"),
+    ("certs", "client"),
     ("witness", "init"),
     ("witness", "serve"),
     ("witness", "add-log"),

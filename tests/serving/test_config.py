@@ -124,7 +124,9 @@ def test_what_is_no_address_is_refused_before_anybody_listens_there(section: str
     ],
 )
 def test_names_and_addresses_of_both_families_are_taken(address: str) -> None:
-    config = parse_config(f'{MINIMAL}[grpc]\nlisten_address = "{address}"\n')
+    config = parse_config(
+        f'{MINIMAL}[tls]\nallow_plaintext_on_network = true\n[grpc]\nlisten_address = "{address}"\n'
+    )
     assert config.grpc.listen_address == address
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import urllib.request
-
 from server.metrics import Metrics
 from server.metrics_merge import add_up, without_gauges
 from tlog.errors import RefusalReason, RefusedError
 
 
 def page(metrics: Metrics, *others: Metrics) -> dict[str, float]:
-    """Serve the page for one request; returns the value of every sample."""
-    port, stop = metrics.serve("127.0.0.1", 0, lambda: [one for other in others for one in other.samples()])
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
-    finally:
-        stop()
+    """Make the page; returns the value of every sample."""
+    body, content_type = metrics.page("", lambda: [one for other in others for one in other.samples()])
+    assert content_type.startswith("text/plain")
+    lines = body.decode().splitlines()
     samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert len(samples) == len([line for line in lines if not line.startswith("#")])
     return {name: float(value) for name, value in samples.items()}

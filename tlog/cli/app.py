@@ -29,6 +29,7 @@ _GOVERN = "Govern a log"
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", _RUN),
     "keygen": ("keygen", _RUN),
+    "certs": ("certs", _RUN),
     "serve": ("serve", _RUN),
     "witness": ("witness", _RUN),
     "export": ("export", _RUN),

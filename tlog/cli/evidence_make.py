@@ -27,6 +27,7 @@ from tlog.cli.files import read_file, write_file
 from tlog.cli.options import JsonOption
 from tlog.cli.report import remark, say_document
 from tlog.cli.tile_options import DEFAULT_TIMEOUT_S, TimeoutOption
+from tlog.cli.tls_options import TlsCaOption, TlsCertificateOption, TlsKeyOption, client_tls
 from tlog.encoding import shown
 from tlog.errors import MalformedError, NotFoundError, OutOfRangeError, ProofError, VerificationError
 from tlog.evidence import Evidence, Verdict, format_evidence, stated_checkpoint, verify_evidence
@@ -39,6 +40,7 @@ from tlog.receipt import MAX_RECEIPT_BYTES, Receipt, format_receipt, parse_recei
 
 if TYPE_CHECKING:
     from tlog.tile_source.verified import VerifiedTiles
+    from tlog.tls import ClientTls
 
 _RECEIPT_HEADER = b"c2sp.org/tlog-proof@"
 
@@ -73,6 +75,9 @@ def make(
     tiles: TilesOption = None,
     out: OutOption = None,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> ExitCode:
     """Make evidence of files that contradict each other or the rules; exit code 1 when nothing convicts."""
@@ -80,7 +85,8 @@ def make(
     statements = _Statements()
     for file in dict.fromkeys(files):
         statements.read(file)
-    with _opened_tiles(tiles, trusted, timeout_s) as shown_tiles:
+    tls = client_tls(tls_ca, tls_cert, tls_key)
+    with _opened_tiles(tiles, trusted, timeout_s, tls) as shown_tiles:
         if shown_tiles is not None:
             statements.hold_against(shown_tiles)
         found, reasons = _judge(statements, shown_tiles, trusted)
@@ -213,7 +219,9 @@ def _judge(
 
 
 @contextmanager
-def _opened_tiles(place: str | None, policy: Policy, timeout_s: float) -> Iterator[_ShownTiles | None]:
+def _opened_tiles(
+    place: str | None, policy: Policy, timeout_s: float, tls: ClientTls | None
+) -> Iterator[_ShownTiles | None]:
     """Open the tiles that are named, if any are. Raises ConfigError, and what sources raise."""
     if place is None:
         yield None
@@ -224,7 +232,7 @@ def _opened_tiles(place: str | None, policy: Policy, timeout_s: float) -> Iterat
     # A log that lies without its witnesses lies all the same.
     believed = LogPolicy(policy=replace(policy, quorum=None)).open
     trust = Trust(open=believed, logs=tuple((log.origin, log.verifier.vkey) for log in policy.logs))
-    with open_source(place, trust, timeout_s=timeout_s) as source:
+    with open_source(place, trust, timeout_s=timeout_s, tls=tls) as source:
         note = source.checkpoint()
         log = TiledLog(source=source, note=note, checkpoint=believed(note), open_checkpoint=believed)
         yield _ShownTiles(note=note, tiles=log.tiles())

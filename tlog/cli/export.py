@@ -21,6 +21,7 @@ from tlog.cli.tile_options import (
     open_trust,
     store_directory,
 )
+from tlog.cli.tls_options import TlsCaOption, TlsCertificateOption, TlsKeyOption, client_tls
 from tlog.errors import ConfigError
 
 
@@ -47,6 +48,9 @@ def export(
     policy: PolicyOption = None,
     no_entries: Annotated[bool, typer.Option("--no-entries", help="Leave the entry bundles out.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a log into a folder of static files: only what is new, verified, the checkpoint last.
@@ -63,8 +67,9 @@ def export(
     if store_directory(str(directory)) is not None:
         raise ConfigError(f"{directory} is a log's own directory: export to another one")
     trust = open_trust(place, log_key=log_key, origin=origin, policy=policy)
+    tls = client_tls(tls_ca, tls_cert, tls_key)
     with (
-        open_source(place, trust, timeout_s=timeout_s) as tile_source,
+        open_source(place, trust, timeout_s=timeout_s, tls=tls) as tile_source,
         Export.begin(tile_source, trust.open, directory, entries=not no_entries) as begun,
     ):
         size, before = begun.checkpoint.tree_size, begun.previous_tree_size

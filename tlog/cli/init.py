@@ -36,7 +36,7 @@ key_path = "log.key"
 cosigner_key_path = "cosigner.key"
 
 [grpc]
-# Plaintext: leave it on loopback, or put a TLS proxy in front.
+# Plaintext on loopback; [tls] below lets it be reached from elsewhere.
 # listen_address = "127.0.0.1"
 # port = 8650
 # reflection = false
@@ -73,6 +73,19 @@ cosigner_key_path = "cosigner.key"
 # max_queued_entries = 20000
 # max_queued_bytes = 67108864
 # max_commit_entries = 4000
+
+[tls]
+# What gRPC, metrics and tiles are served with; a renewed certificate is used without a restart.
+# certificate_path = "server.crt"
+# key_path = "server.key"
+# client_ca_path = "client-ca.crt"
+# allow_plaintext_on_network = false
+
+[client_tls]
+# How witnesses are called, where they are behind an authority of your own, or ask who calls.
+# ca_path = ""
+# certificate_path = ""
+# key_path = ""
 
 [store]
 # map_size_bytes = 1073741824

@@ -61,6 +61,19 @@ mirror = {mirror}
 # webhook_timeout_s = 10.0
 # convictions_path = "state/convictions"
 
+[client_tls]
+# How the log is called: the authorities that its certificate has to come from, and what it is shown.
+# ca_path = ""
+# certificate_path = ""
+# key_path = ""
+
+[tls]
+# What `tlog monitor serve` listens with.
+# certificate_path = ""
+# key_path = ""
+# client_ca_path = ""
+# allow_plaintext_on_network = false
+
 [watch]
 # business_keys = ["invoice:INV-2025-0778"]
 
@@ -212,19 +225,29 @@ def serve(
 
     from tlog.monitor.assembly import load_policy as load_monitor_policy
     from tlog.monitor.mirror_http import open_mirror, serve_mirror
+    from tlog.tls import ServerTls
 
     config = _load(directory)
     _, origin = load_monitor_policy(config)
+    config.tls.require_safe(listen_address, "the mirror")
+    tls = ServerTls(config.tls) if config.tls.is_on else None
 
     def started(chosen: int) -> None:
-        url = f"http://{listen_address}:{chosen}"
+        url = f"{'http' if tls is None else 'https'}://{listen_address}:{chosen}"
         say(json.dumps({"event": "serving", "tiles": url}) if as_json else f"serving {origin} at {url}")
 
     async def serve_until_stopped() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve_mirror(mirror, listen_address, port, stop=stop, started=started)
+        await serve_mirror(
+            mirror,
+            listen_address,
+            port,
+            stop=stop,
+            started=started,
+            tls=None if tls is None else tls.http_context(asks_clients=True),
+        )
 
     with open_mirror(Path(config.monitor.state_path), origin) as mirror:
         asyncio.run(serve_until_stopped())

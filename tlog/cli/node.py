@@ -32,7 +32,7 @@ CONFIG_TEXT = """\
 # state_path = "state"
 
 [gossip]
-# Plaintext, and open to anybody who reaches it: what comes in is judged by signatures, and limited.
+# Open to anybody who reaches it, or whom [tls] lets in: what comes in is judged by signatures, and limited.
 {listen_address}
 {port}
 peers = [{peers}]
@@ -46,6 +46,19 @@ peers = [{peers}]
 # calls_per_s = 20.0
 # burst_calls = 100
 # max_concurrent_calls = 64
+
+[tls]
+# What gossip is served with; without it plaintext, on loopback only.
+# certificate_path = ""
+# key_path = ""
+# client_ca_path = ""
+# allow_plaintext_on_network = false
+
+[client_tls]
+# How logs and other nodes are called, all of them: with ca_path by TLS, without it in plaintext.
+# ca_path = ""
+# certificate_path = ""
+# key_path = ""
 
 [alerts]
 # log = true

@@ -19,6 +19,7 @@ from tlog.checkpoint import parse_checkpoint
 from tlog.cli.files import make_directory, read_file, safe_file_name, write_file
 from tlog.cli.report import remark
 from tlog.cli.times import shown_time
+from tlog.cli.tls_options import TlsCaOption, TlsCertificateOption, TlsKeyOption, client_tls
 from tlog.encoding import parse_hex, shown
 from tlog.errors import (
     ConfigError,
@@ -34,6 +35,7 @@ from tlog.policy import MAX_POLICY_BYTES, Policy, parse_policy
 
 if TYPE_CHECKING:
     from tlog.client import LogClient
+    from tlog.tls import ClientTls
 
 DEFAULT_SERVER = "127.0.0.1:8650"
 DEFAULT_TIMEOUT_S = 15.0
@@ -107,6 +109,9 @@ class LogOptions:
             rich_help_panel=_LOG,
         ),
     ] = DEFAULT_TIMEOUT_S
+    tls_ca: TlsCaOption = None
+    tls_cert: TlsCertificateOption = None
+    tls_key: TlsKeyOption = None
     max_age_s: Annotated[
         float | None,
         typer.Option(
@@ -131,6 +136,10 @@ class LogOptions:
             )
         return load_policy(self.policy)
 
+    def tls(self) -> ClientTls | None:
+        """Read what the log's certificate has to come from, and what it is shown. Raises ConfigError."""
+        return client_tls(self.tls_ca, self.tls_cert, self.tls_key)
+
     @contextmanager
     def connect(self, receipts: Path | None = None) -> Iterator[LogClient]:
         """Open the verifying client; what a failed check leaves behind is kept as files and named.
@@ -140,8 +149,10 @@ class LogOptions:
         """
         # Imported here: grpc takes longer to load than most commands run.
         from tlog.client import LogClient, ReceiptFolder, RetryPolicy, TrustedLog
+        from tlog.grpc_tls import channel_credentials
 
         policy = self.load_policy()
+        tls = self.tls()
         freshness = None if self.max_age_s is None else _ToldFreshness(self.max_age_s, policy)
         origin = TrustedLog.for_origin(policy, self.origin).origin
         state = self.state or default_state_directory()
@@ -156,6 +167,7 @@ class LogOptions:
             receipts=None if receipts is None else ReceiptFolder(receipts).find,
             timeout_s=self.timeout_s,
             retry=RetryPolicy(deadline_s=self.timeout_s),
+            credentials=None if tls is None else channel_credentials(tls),
         ) as client:
             try:
                 yield client

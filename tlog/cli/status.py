@@ -13,7 +13,7 @@ def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
     # Imported here: grpc takes longer to load than most commands run.
     from tlog.client.health import check_health
 
-    health = check_health(log.server, log.timeout_s)
+    health = check_health(log.server, log.timeout_s, log.tls())
     with log.connect() as client:
         before = client.trusted
         newest = client.checkpoint()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tlog.tile_source.base import TileCache, TileSource
     from tlog.tile_source.trust import OpenCheckpoint
     from tlog.tile_source.verified import VerifiedTiles
+    from tlog.tls import ClientTls
 
 DEFAULT_URL = "http://127.0.0.1:8652"
 DEFAULT_TIMEOUT_S = 15.0
@@ -92,11 +93,17 @@ class TiledLog:
 
 @contextmanager
 def open_tiled_log(
-    place: str, *, log_key: str | None, origin: str | None, policy: Path | None, timeout_s: float
+    place: str,
+    *,
+    log_key: str | None,
+    origin: str | None,
+    policy: Path | None,
+    timeout_s: float,
+    tls: ClientTls | None = None,
 ) -> Iterator[TiledLog]:
     """Open a tiled log and verify its newest checkpoint. Raises ConfigError, and what sources raise."""
     trust = open_trust(place, log_key=log_key, origin=origin, policy=policy)
-    with open_source(place, trust, timeout_s=timeout_s) as source:
+    with open_source(place, trust, timeout_s=timeout_s, tls=tls) as source:
         note = source.checkpoint()
         yield TiledLog(source=source, note=note, checkpoint=trust.open(note), open_checkpoint=trust.open)
 
@@ -138,12 +145,14 @@ def open_trust(place: str, *, log_key: str | None, origin: str | None, policy: P
 
 
 @contextmanager
-def open_source(place: str, trust: Trust, *, timeout_s: float) -> Iterator[TileSource]:
+def open_source(
+    place: str, trust: Trust, *, timeout_s: float, tls: ClientTls | None = None
+) -> Iterator[TileSource]:
     """Open a URL, a folder of tiles, or a log's own directory, which is read and never written."""
     if place.startswith(("http://", "https://")):
         from tlog.tile_source.http import HttpTileSource
 
-        with HttpTileSource(place, timeout_s=timeout_s) as source:
+        with HttpTileSource(place, timeout_s=timeout_s, tls=tls) as source:
             yield source
         return
     store = store_directory(place)

@@ -27,6 +27,7 @@ from tlog.cli.tile_options import (
     TimeoutOption,
     open_tiled_log,
 )
+from tlog.cli.tls_options import TlsCaOption, TlsCertificateOption, TlsKeyOption, client_tls
 from tlog.errors import (
     ConfigError,
     ConsistencyUnprovenError,
@@ -56,10 +57,16 @@ def check(
     policy: PolicyOption = None,
     no_entries: NoEntriesOption = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read a whole tiled log: every tile and every entry must lead to the signed root."""
-    with open_tiled_log(place, log_key=log_key, origin=origin, policy=policy, timeout_s=timeout_s) as log:
+    tls = client_tls(tls_ca, tls_cert, tls_key)
+    with open_tiled_log(
+        place, log_key=log_key, origin=origin, policy=policy, timeout_s=timeout_s, tls=tls
+    ) as log:
         size = log.checkpoint.tree_size
         try:
             with progress("checked", size, quiet=as_json) as bar:
@@ -122,6 +129,9 @@ def prove(
     policy: PolicyOption = None,
     cache: CacheOption = None,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove a leaf, or an older tree, to be part of the newest one, from tiles alone; verified."""
@@ -129,7 +139,10 @@ def prove(
         raise ConfigError("say what to prove, one thing: INDEX, --from-checkpoint FILE, or --from-size SIZE")
     if leaf_index is None and (entry is not None or out is not None):
         raise ConfigError("--entry and --out go with the INDEX of a leaf")
-    with open_tiled_log(place, log_key=log_key, origin=origin, policy=policy, timeout_s=timeout_s) as log:
+    tls = client_tls(tls_ca, tls_cert, tls_key)
+    with open_tiled_log(
+        place, log_key=log_key, origin=origin, policy=policy, timeout_s=timeout_s, tls=tls
+    ) as log:
         verified = log.tiles(_open_cache(cache, log))
         if leaf_index is not None:
             _prove_leaf(log, verified, leaf_index, entry, out, as_json=as_json)
@@ -160,12 +173,18 @@ def fetch(
         bool, typer.Option("--no-entries", help="Fetch leaf hashes, which need no entry bundles.")
     ] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line (NDJSON).")] = False,
 ) -> None:
     """Fetch entries or leaf hashes from a tiled log, each verified against the signed root."""
     if out is not None and no_entries:
         raise ConfigError("--out is for entries: leave out --no-entries")
-    with open_tiled_log(place, log_key=log_key, origin=origin, policy=policy, timeout_s=timeout_s) as log:
+    tls = client_tls(tls_ca, tls_cert, tls_key)
+    with open_tiled_log(
+        place, log_key=log_key, origin=origin, policy=policy, timeout_s=timeout_s, tls=tls
+    ) as log:
         last = log.checkpoint.tree_size if end is None else end
         if start > last:
             raise OutOfRangeError(f"entries [{start}, {last}) are no range: give START before END")

@@ -42,6 +42,13 @@ key_paths = [{key_paths}]
 # idle_timeout_s = 30.0
 # stop_timeout_s = 10.0
 
+[tls]
+# What HTTP is served with; a renewed certificate is used without a restart.
+# certificate_path = ""
+# key_path = ""
+# client_ca_path = ""
+# allow_plaintext_on_network = false
+
 # The logs whose checkpoints are cosigned: `tlog witness add-log` adds to them, and SIGHUP makes a running
 # witness read them anew. It forgets none.
 """

@@ -6,13 +6,23 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tlog.errors import RemoteError
+from tlog.grpc_tls import channel_credentials
+from tlog.tls import ClientTls
 
 SERVICE_NAME = "tlog.v1.LogService"
 
 
-def check_health(address: str, timeout_s: float) -> str:
-    """Ask grpc.health.v1 for the log's status, such as SERVING. Raises RemoteError."""
-    with grpc.insecure_channel(address) as channel:
+def check_health(address: str, timeout_s: float, tls: ClientTls | None = None) -> str:
+    """Ask grpc.health.v1 for the log's status, such as SERVING; without `tls` in plaintext.
+
+    Raises RemoteError.
+    """
+    opened = (
+        grpc.insecure_channel(address)
+        if tls is None
+        else grpc.secure_channel(address, channel_credentials(tls))
+    )
+    with opened as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)

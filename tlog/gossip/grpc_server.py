@@ -7,6 +7,8 @@ import grpc
 from tlog.errors import ConfigError
 from tlog.gossip.grpc_service import ExchangeDesk, GossipServicer
 from tlog.gossip.grpc_transport import MAX_WIRE_BYTES
+from tlog.grpc_tls import server_credentials
+from tlog.tls import ServerTls
 
 _OPTIONS = (
     # grpc shares a port by default: a second node would silently take half of the calls.
@@ -31,11 +33,18 @@ class GossipServer:
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_concurrent_calls)
         GossipServicer(desk).add_to(self._server)
 
-    async def start(self, host: str, port: int) -> str:
-        """Begin to listen; returns host:port, where port 0 let the system choose. Raises ConfigError."""
+    async def start(self, host: str, port: int, tls: ServerTls | None = None) -> str:
+        """Begin to listen; returns host:port, where port 0 let the system choose. Raises ConfigError.
+
+        Without `tls` it is plaintext.
+        """
         name = f"[{host}]" if ":" in host else host
         try:
-            chosen = self._server.add_insecure_port(f"{name}:{port}")
+            chosen = (
+                self._server.add_insecure_port(f"{name}:{port}")
+                if tls is None
+                else self._server.add_secure_port(f"{name}:{port}", server_credentials(tls))
+            )
         except RuntimeError as error:
             raise ConfigError(
                 f"gossip cannot listen on {name}:{port}: is another node running there? Stop it, or set "

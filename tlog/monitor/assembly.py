@@ -31,6 +31,7 @@ from tlog.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from tlog.tile_source.directory import DirectoryTileSource
 from tlog.tile_source.http import HttpTileSource
 from tlog.tile_source.trust import LogPolicy
+from tlog.tls import read_client_tls
 from tlog.trade.keys import SCHEMES, parse_business_key
 
 MAX_THREADS = 8
@@ -135,13 +136,14 @@ def load_policy(config: Config) -> tuple[Policy, str]:
 
 def make_source(config: Config, policy: Policy, origin: str) -> LogSource:
     """Make what the log is read from. Raises ConfigError."""
+    tls = read_client_tls(config.client_tls)
     if config.log.server is not None:
-        return GrpcSource(config.log.server, timeout_s=config.log.timeout_s)
+        return GrpcSource(config.log.server, timeout_s=config.log.timeout_s, tls=tls)
     tiles = config.log.tiles
     assert tiles is not None
     trust = LogPolicy(policy=policy, origin=origin)
     if "://" in tiles:
-        http = HttpTileSource(tiles, timeout_s=config.log.timeout_s)
+        http = HttpTileSource(tiles, timeout_s=config.log.timeout_s, tls=tls)
         return TileLogSource(http, trust, close=http.close)
     return TileLogSource(DirectoryTileSource(path=Path(tiles)), trust)
 

@@ -25,6 +25,7 @@ from tlog.config_file import (
 from tlog.encoding import parse_hex
 from tlog.errors import ConfigError, MalformedError
 from tlog.merkle import HASH_BYTES
+from tlog.tls_config import ClientTlsSection, TlsSection
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrOff = Annotated[float, Meta(ge=0, le=31_536_000)]
@@ -119,6 +120,9 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsSection = field(default_factory=LimitsSection)
     alerts: AlertsSection = field(default_factory=AlertsSection)
     watch: WatchSection = field(default_factory=WatchSection)
+    tls: TlsSection = field(default_factory=TlsSection)
+    """What `tlog monitor serve` listens with."""
+    client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)
 
     @property
     def genesis_leaf_hash(self) -> bytes | None:
@@ -136,6 +140,7 @@ def parse_config(text: str) -> Config:
         raise ConfigError(f"[log] genesis is no leaf hash: {error}") from error
     if (config.log.server is None) == (config.log.tiles is None):
         raise ConfigError("[log] has to name one place to read from: either `server` or `tiles`")
+    config.tls.require_complete()
     return config
 
 
@@ -160,6 +165,8 @@ def load_config(path: Path) -> Config:
             jsonl_path=absolute(config.alerts.jsonl_path),
             convictions_path=absolute(config.alerts.convictions_path),
         ),
+        tls=config.tls.absolute(base),
+        client_tls=config.client_tls.absolute(base),
         watch=replace(
             config.watch,
             own_sources=[

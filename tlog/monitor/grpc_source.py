@@ -11,6 +11,7 @@ from tlog.client.retry import RetryPolicy
 from tlog.client.trusted_log import VerifiedCheckpoint
 from tlog.client.wire import MAX_RUN_ENTRIES, decode_hashes, decode_range_proof
 from tlog.errors import ProofError, RemoteError
+from tlog.grpc_tls import channel_credentials
 from tlog.merkle import (
     consistency_path_from_inclusion_proof,
     inclusion_proofs_from_range,
@@ -18,6 +19,7 @@ from tlog.merkle import (
 )
 from tlog.monitor.source import Run
 from tlog.note import parse_note
+from tlog.tls import ClientTls
 from tlog.v1 import log_pb2
 
 
@@ -29,10 +31,13 @@ class GrpcSource:
 
     may_be_stale = False
 
-    def __init__(self, address: str, *, timeout_s: float = 15.0) -> None:
+    def __init__(self, address: str, *, timeout_s: float = 15.0, tls: ClientTls | None = None) -> None:
         self.name = address
         self._connection = Connection(
-            address, credentials=None, timeout_s=timeout_s, retry=RetryPolicy(deadline_s=timeout_s)
+            address,
+            credentials=None if tls is None else channel_credentials(tls),
+            timeout_s=timeout_s,
+            retry=RetryPolicy(deadline_s=timeout_s),
         )
 
     def checkpoint(self) -> bytes:

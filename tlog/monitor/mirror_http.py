@@ -7,6 +7,7 @@ tree was checked, with all its signatures, so a reader needs to trust nobody her
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -49,11 +50,17 @@ def open_mirror(directory: Path, origin: str) -> Iterator[LogTileSource]:
 
 
 async def serve_mirror(
-    mirror: LogTileSource, host: str, port: int, *, stop: asyncio.Event, started: Callable[[int], None]
+    mirror: LogTileSource,
+    host: str,
+    port: int,
+    *,
+    stop: asyncio.Event,
+    started: Callable[[int], None],
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve until `stop` is set; `started` is told the port. Raises ConfigError when nothing can listen."""
     with ThreadPoolExecutor(READING_THREADS, "mirror") as reading:
-        listener = await HttpListener.start(tile_application(mirror, reading), host, port)
+        listener = await HttpListener.start(tile_application(mirror, reading), host, port, tls=tls)
         try:
             started(listener.port)
             await stop.wait()

@@ -27,6 +27,7 @@ from tlog.config_file import (
 )
 from tlog.errors import ConfigError
 from tlog.monitor.config import SecondsOrOff, SinksSection
+from tlog.tls_config import ClientTlsSection, TlsSection
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -92,6 +93,8 @@ class Config(Section, frozen=True, kw_only=True):
 
     node: NodeSection = field(default_factory=NodeSection)
     gossip: GossipSection = field(default_factory=GossipSection)
+    tls: TlsSection = field(default_factory=TlsSection)
+    client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)
     log: list[LogTable] = field(default_factory=list)
     alerts: SinksSection = field(default_factory=SinksSection)
     monitor: RoleSection = field(default_factory=RoleSection)
@@ -101,6 +104,8 @@ class Config(Section, frozen=True, kw_only=True):
 def parse_config(text: str) -> Config:
     """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
     config = decode_config(text, Config, what="the node's configuration", documented_in="docs/gossip.md")
+    config.tls.require_complete()
+    config.tls.require_safe(config.gossip.listen_address, "[gossip]")
     origins = [log.origin for log in config.log]
     if len(set(origins)) < len(origins):
         raise ConfigError("the node's configuration has two [[log]] tables of one origin: keep one")
@@ -123,6 +128,8 @@ def load_config(path: Path) -> Config:
             policy_path=absolute(config.node.policy_path),
             state_path=absolute(config.node.state_path),
         ),
+        tls=config.tls.absolute(base),
+        client_tls=config.client_tls.absolute(base),
         alerts=replace(
             config.alerts,
             jsonl_path=absolute(config.alerts.jsonl_path) if config.alerts.jsonl_path else None,

@@ -16,6 +16,7 @@ from tlog.gossip.kept_tiles import KeptTiles
 from tlog.gossip.message import OfferedCheckpoint
 from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.round import Gossiper
+from tlog.grpc_tls import channel_credentials
 from tlog.membership import Registry
 from tlog.monitor.alerts import Alert
 from tlog.node.leaves import LeafSource
@@ -23,6 +24,7 @@ from tlog.node.member_peers import addresses_to_ask, member_addresses
 from tlog.node.shown_file import ShownFile
 from tlog.node.shown_view import Shown, ShownView
 from tlog.policy import Policy
+from tlog.tls import ClientTls
 
 _SIGNED = frozenset(
     {Outcome.NEW, Outcome.KNOWN, Outcome.STALE, Outcome.CLEARED, Outcome.UNSETTLED, Outcome.UNPROVEN}
@@ -131,6 +133,7 @@ class MemberFollower:
     origin: str
     port: int
     timeout_s: float
+    tls: ClientTls | None
     reading: Executor
 
     async def follow(self) -> None:
@@ -154,6 +157,7 @@ class MemberFollower:
             origin=self.origin,
             receipts=self.tree.prove_leaf,
             timeout_s=self.timeout_s,
+            credentials=None if self.tls is None else channel_credentials(self.tls),
             retry=RetryPolicy(deadline_s=self.timeout_s),
         ) as client:
             return client.registry(), client.trusted

@@ -23,6 +23,7 @@ from tlog.tile_source.directory import DirectoryTileSource
 from tlog.tile_source.http import HttpTileSource
 from tlog.tile_source.trust import LogPolicy
 from tlog.tile_source.verified import VerifiedTiles
+from tlog.tls import ClientTls
 
 
 class LeafSource(Protocol):
@@ -56,12 +57,14 @@ class TileLeaves:
 
     may_be_behind = True
 
-    def __init__(self, tiles: str, policy: Policy, origin: str, *, timeout_s: float) -> None:
+    def __init__(
+        self, tiles: str, policy: Policy, origin: str, *, timeout_s: float, tls: ClientTls | None = None
+    ) -> None:
         """Read below a URL prefix, or in a directory. Raises ConfigError for what is neither."""
         self._source: TileSource
         self._close: Callable[[], None] = lambda: None
         if "://" in tiles:
-            source = HttpTileSource(tiles, timeout_s=timeout_s)
+            source = HttpTileSource(tiles, timeout_s=timeout_s, tls=tls)
             self._source, self._close = source, source.close
         else:
             self._source = DirectoryTileSource(path=Path(tiles))
@@ -98,8 +101,8 @@ class EntryLeaves:
 
     may_be_behind = False
 
-    def __init__(self, address: str, *, timeout_s: float) -> None:
-        self._source = GrpcSource(address, timeout_s=timeout_s)
+    def __init__(self, address: str, *, timeout_s: float, tls: ClientTls | None = None) -> None:
+        self._source = GrpcSource(address, timeout_s=timeout_s, tls=tls)
         self.name = address
 
     def newest(self, known_size: int) -> OfferedCheckpoint:

@@ -28,6 +28,7 @@ from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.pool import Pool
 from tlog.gossip.round import Gossiper, RunInThread
 from tlog.gossip.state_directory import StateDirectory
+from tlog.grpc_tls import channel_credentials
 from tlog.monitor.alert_book import AlertBook
 from tlog.monitor.alert_desk import AlertDesk
 from tlog.monitor.alerts import Alert
@@ -43,6 +44,7 @@ from tlog.node.shown_file import ShownFile
 from tlog.node.standing import alerts_directory, load_policy, shown_path, tree_directory
 from tlog.policy import Policy
 from tlog.storage.writer_lock import WriterLock
+from tlog.tls import ClientTls, ServerTls, read_client_tls
 from tlog.witness.app import WitnessServer
 
 _LOGGER = logging.getLogger("tlog.node")
@@ -81,13 +83,16 @@ class Node:
         self._told_offences = CallLimits(per_s=0.1, burst=10)
         self._fatal: Exception | None = None
         self._witness: WitnessServer | None = None
+        self._tls: ServerTls | None = None
 
     def stop(self) -> None:
         """Begin a graceful stop; belongs to the event loop."""
         self._stopping.set()
 
     def reload(self) -> None:
-        """Let the witness, where one runs here, read its logs anew; nothing else is read twice."""
+        """Read the certificate anew, and let the witness, where one runs here, read its logs."""
+        if self._tls is not None:
+            self._tls.reload()
         if self._witness is None:
             _LOGGER.info("SIGHUP: no witness runs here, and nothing else is read anew")
         else:
@@ -115,7 +120,11 @@ class Node:
             stack.callback(trees[log.origin].close)
         thread = stack.enter_context(ThreadPoolExecutor(1, "pool"))
         reading = stack.enter_context(ThreadPoolExecutor(len(trees) + 1, "read"))
-        transport = GrpcTransport(timeout_s=settings.timeout_s)
+        tls = read_client_tls(config.client_tls)
+        self._tls = ServerTls(config.tls) if config.tls.is_on else None
+        transport = GrpcTransport(
+            timeout_s=settings.timeout_s, credentials=None if tls is None else channel_credentials(tls)
+        )
         stack.push_async_callback(transport.close)
         gossiper = Gossiper(
             Pool(policy, state, KeptForest(trees), patience_s=settings.patience_s, now_s=time.monotonic()),
@@ -132,9 +141,9 @@ class Node:
         server = GossipServer(
             ExchangeDesk(gossiper, time.monotonic, limits), max_concurrent_calls=settings.max_concurrent_calls
         )
-        address = await server.start(settings.listen_address, settings.port)
+        address = await server.start(settings.listen_address, settings.port, self._tls)
         stack.push_async_callback(server.stop, STOP_S)
-        for work in self._works(stack, gossiper, policy, trees, reading, state.evidence_directory, desk):
+        for work in self._works(stack, gossiper, policy, trees, reading, state.evidence_directory, desk, tls):
             stack.push_async_callback(_cancel, asyncio.ensure_future(self._guard(work)))
         announce(
             {
@@ -155,6 +164,7 @@ class Node:
         reading: Executor,
         evidence_directory: Path,
         desk: AlertDesk,
+        tls: ClientTls | None,
     ) -> Iterator[Coroutine[None, None, None]]:
         """Yield everything that this process does by itself, each to run until it is cancelled."""
         config, settings = self._config, self._config.gossip
@@ -171,9 +181,9 @@ class Node:
             if not log.server and not log.tiles:
                 continue
             source = (
-                TileLeaves(log.tiles, policy, log.origin, timeout_s=settings.timeout_s)
+                TileLeaves(log.tiles, policy, log.origin, timeout_s=settings.timeout_s, tls=tls)
                 if log.tiles
-                else EntryLeaves(log.server, timeout_s=settings.timeout_s)
+                else EntryLeaves(log.server, timeout_s=settings.timeout_s, tls=tls)
             )
             stack.callback(source.close)
             shown_file = ShownFile(shown_path(config, log.origin))
@@ -207,6 +217,7 @@ class Node:
                     origin=log.origin,
                     port=settings.membership_port,
                     timeout_s=settings.timeout_s,
+                    tls=tls,
                     reading=reading,
                 )
                 yield repeat(f"the membership of {log.origin}", members.follow, period_s=MEMBERSHIP_S)

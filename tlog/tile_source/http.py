@@ -25,6 +25,7 @@ from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
 from tlog.note import MAX_NOTE_BYTES
 from tlog.tile_source.base import CHECKPOINT_PATH, check_tile_bytes, max_tile_bytes
 from tlog.tiles import Tile
+from tlog.tls import ClientTls
 
 DEFAULT_TIMEOUT_S = 15.0
 ATTEMPTS = 3
@@ -56,6 +57,7 @@ class HttpTileSource:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         attempts: int = ATTEMPTS,
         concurrency: int = CONCURRENCY,
+        tls: ClientTls | None = None,
     ) -> None:
         """Take a prefix, with or without a slash at its end; `timeout_s` bounds each of the attempts.
 
@@ -72,7 +74,7 @@ class HttpTileSource:
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             follow_redirects=False,
             cookies=NoCookies(),
-            verify=tls_context(self._prefix),
+            verify=tls_context(self._prefix, tls),
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tiles-http", daemon=True)

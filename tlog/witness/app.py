@@ -1,6 +1,6 @@
 """The composition root of a witness process: configuration in, one running witness out, a graceful end.
 
-SIGHUP reads the logs of the configuration anew; the rest of it holds until the next start.
+SIGHUP reads the logs of the configuration and the certificate anew; the rest holds until the next start.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tlog.http_listener import HttpLimits, HttpListener
 from tlog.key_file import read_cosigner_key_file
 from tlog.policy import build_log_policy
 from tlog.storage.lmdb_witness_store import LmdbWitnessStore
+from tlog.tls import ServerTls
 from tlog.witness.config import WitnessConfig, load_witness_config, witnessed_logs
 from tlog.witness.core import SignedContradiction, WitnessedLog, origin_hash
 from tlog.witness.http import witness_application
@@ -57,13 +58,16 @@ class WitnessServer:
         self._stop = asyncio.Event()
         self._fatal: StateUnknownError | None = None
         self._witness: Witness | None = None
+        self._tls: ServerTls | None = None
 
     def stop(self) -> None:
         """Begin a graceful stop; belongs to the event loop."""
         self._stop.set()
 
     def reload(self) -> None:
-        """Read the configuration's logs anew; when they cannot be used, the old ones stay."""
+        """Read the configuration's logs and the certificate anew; what cannot be used changes nothing."""
+        if self._tls is not None:
+            self._tls.reload()
         if self._witness is None:
             return
         try:
@@ -92,6 +96,7 @@ class WitnessServer:
         # Whatever is entered first is closed last.
         config = self._config
         cosigners = read_cosigners(config)
+        self._tls = ServerTls(config.tls) if config.tls.is_on else None
         store = LmdbWitnessStore.open(Path(config.witness.store_path))
         stack.callback(store.close)
         threads = stack.enter_context(ThreadPoolExecutor(THREADS, "witness"))
@@ -124,16 +129,18 @@ class WitnessServer:
                 idle_timeout_s=config.http.idle_timeout_s,
                 stop_timeout_s=config.http.stop_timeout_s,
             ),
+            tls=None if self._tls is None else self._tls.http_context(asks_clients=True),
         )
         stack.push_async_callback(listener.stop)
         host = config.http.listen_address
+        scheme = "http" if self._tls is None else "https"
         announce(
             {
                 "name": cosigners[0].name,
                 "vkeys": [cosigner.vkey for cosigner in cosigners],
                 "logs": len(self._witness.logs),
                 "store": config.witness.store_path,
-                "url": f"http://{f'[{host}]' if ':' in host else host}:{listener.port}/",
+                "url": f"{scheme}://{f'[{host}]' if ':' in host else host}:{listener.port}/",
                 "pid": os.getpid(),
             }
         )

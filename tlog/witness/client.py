@@ -25,6 +25,7 @@ from tlog.errors import (
 )
 from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
 from tlog.note import MAX_SIGNATURES, Signature, parse_note, parse_signature_line
+from tlog.tls import ClientTls
 from tlog.witness.core import TREE_SIZE
 from tlog.witness.request import format_add_checkpoint
 
@@ -36,12 +37,18 @@ class WitnessClient:
     """Talks to one witness; belongs to one event loop. Close it with `aclose`, or use it in `async with`."""
 
     def __init__(
-        self, url: str, verifiers: Sequence[CosignerVerifier], *, http: httpx.AsyncClient | None = None
+        self,
+        url: str,
+        verifiers: Sequence[CosignerVerifier],
+        *,
+        tls: ClientTls | None = None,
+        http: httpx.AsyncClient | None = None,
     ) -> None:
         """Take the witness's submission prefix and the keys that it is trusted to cosign with.
 
-        `http` is another HTTP client than the usual one (a proxy, TLS with other roots); it stays the
-        caller's to close. Raises ConfigError when the URL is none, or there is no key.
+        `tls` says which authorities are trusted, and what the witness is shown. `http` is another HTTP client
+        than the usual one (a proxy); it stays the caller's to close. Raises ConfigError when the URL is none,
+        or there is no key.
         """
         try:
             parsed = httpx.URL(url)
@@ -65,7 +72,7 @@ class WitnessClient:
             limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0),
             cookies=NoCookies(),
             trust_env=False,
-            verify=tls_context(url),
+            verify=tls_context(url, tls),
         )
 
     async def __aenter__(self) -> Self:

@@ -25,6 +25,7 @@ from tlog.errors import ConfigError, MalformedError
 from tlog.merkle import EMPTY_ROOT
 from tlog.note import Verifier
 from tlog.policy import build_policy
+from tlog.tls_config import TlsSection
 from tlog.witness.core import WitnessedLog
 
 MAX_ORIGIN_BYTES = 255
@@ -71,6 +72,7 @@ class WitnessConfig(Section, frozen=True, kw_only=True):
 
     witness: WitnessSection
     http: HttpSection = field(default_factory=HttpSection)
+    tls: TlsSection = field(default_factory=TlsSection)
     log: tuple[LogTable, ...] = ()
 
 
@@ -80,6 +82,8 @@ def parse_witness_config(text: str) -> WitnessConfig:
         text, WitnessConfig, what="the witness's configuration", documented_in="docs/witness.md"
     )
     witnessed_logs(config.log)
+    config.tls.require_complete()
+    config.tls.require_safe(config.http.listen_address, "[http]")
     return config
 
 
@@ -94,6 +98,7 @@ def load_witness_config(path: Path) -> WitnessConfig:
             key_paths=tuple(str(base / key_path) for key_path in config.witness.key_paths),
             evidence_path=str(base / config.witness.evidence_path),
         ),
+        tls=config.tls.absolute(base),
     )
 
 
