@@ -33,7 +33,8 @@ from bench.workload import ENTRY_BYTES, fillers, governance, log_signer
 from tlog.key_file import write_key_file
 from tlog.log import Log
 from tlog.storage.lmdb_header import DATA_FILE_NAME
-from tlog.storage.lmdb_store import FORMAT, LmdbStore
+from tlog.storage.lmdb_layout import FORMAT
+from tlog.storage.lmdb_store import LmdbStore
 from tlog.validate import verify_entries
 
 LARGE_BATCH = 100_000

@@ -128,7 +128,7 @@ class DataFile:
         """Yield the rows of a table from a key on that can be read; notes nothing, and raises nothing."""
         record = self._tables.get(table)
         if record is not None and record.root is not None:
-            yield from self._quietly(record, record.root, 1, start)
+            yield from self._quietly(table, record, record.root, 1, start)
 
     def get(self, table: str, key: bytes) -> Row | None:
         """Return one row, or None where it is not there or cannot be read."""
@@ -200,7 +200,7 @@ class DataFile:
             counted[3] += 1
             yield row
 
-    def _quietly(self, record: TableRecord, page: int, depth: int, start: bytes) -> Iterator[Row]:
+    def _quietly(self, table: str, record: TableRecord, page: int, depth: int, start: bytes) -> Iterator[Row]:
         try:
             data, nodes, is_leaf = self._tree_page(page, depth, record.depth)
         except BadPageError:
@@ -209,12 +209,12 @@ class DataFile:
             if is_leaf:
                 if node.key >= start:
                     try:
-                        row, _ = self._row(data, page, node)
+                        row, _ = self._row(data, page, node, is_record=table == TABLE_NAMES)
                     except BadPageError:
                         continue
                     yield row
             elif position + 1 == len(nodes) or nodes[position + 1].key > start:
-                yield from self._quietly(record, node.at, depth + 1, start)
+                yield from self._quietly(table, record, node.at, depth + 1, start)
 
     def _tree_page(self, page: int, depth: int, tree_depth: int) -> tuple[bytes, list[Node], bool]:
         """Read a branch or leaf page and its nodes. Raises BadPageError."""

@@ -1,24 +1,10 @@
-"""A log in LMDB: six tables, one transaction a commit.
+"""A log in LMDB: six tables (tlog.storage.lmdb_layout), one transaction a commit.
 
-Table           key                             value
-entries         leaf index                      the entry
-tiles           level (1 byte), tile index      the stored hash tile (tlog.integrate)
-identities      identity (32 bytes)             leaf index
-business_keys   key (16 bytes), leaf index      nothing
-governance      leaf index                      nothing
-meta            a name                          format, origin, vkey, committed, committed_size, published,
-                                                governance_head, previous_size, frozen, restored
-
-Numbers are 8 bytes, big-endian: LMDB's order of keys is their order. A commit is one transaction, so a crash
-leaves either the whole old or the whole new commit.
-
-The governance head (count of rows, last leaf index, its leaf hash) is for a row that gets lost later: a hole
-shows, but without its last entries the list would look whole, and the membership be an older one.
+So a crash leaves either the whole old or the whole new commit.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -37,16 +23,8 @@ from tlog.storage.lmdb_environment import (
     Table,
     WriteTransaction,
 )
+from tlog.storage.lmdb_layout import FORMAT, GOVERNANCE_HEAD, NO_VALUE, NUMBER, TABLES, TILE_KEY
 from tlog.storage.snapshot import SnapshotReader
-
-FORMAT = b"tlog-store/1"
-"""Names the tables and their encoding; a store with another name is refused."""
-
-_TABLES = (b"entries", b"tiles", b"identities", b"business_keys", b"governance", b"meta")
-_NUMBER = struct.Struct(">Q")
-_TILE_KEY = struct.Struct(">BQ")
-_GOVERNANCE_HEAD = struct.Struct(">QQ32s")
-_NO_VALUE = b""
 
 
 class LmdbStore:
@@ -74,7 +52,7 @@ class LmdbStore:
         `map_size_bytes` is where the map starts; it grows by itself. Raises ConfigError when it is not from 1
         to 2**46, StorageError when the directory holds a store already or cannot be used, StoreInUseError.
         """
-        environment = LmdbEnvironment.create(Path(path), tables=_TABLES, map_size_bytes=map_size_bytes)
+        environment = LmdbEnvironment.create(Path(path), tables=TABLES, map_size_bytes=map_size_bytes)
 
         def fill(transaction: WriteTransaction) -> None:
             meta = environment.tables[b"meta"]
@@ -83,7 +61,7 @@ class LmdbStore:
             transaction.put(b"vkey", log_vkey.encode(), db=meta)
 
         try:
-            environment.make_tables(_TABLES, fill)
+            environment.make_tables(TABLES, fill)
             return cls(environment, origin, log_vkey)
         except BaseException:
             environment.close()
@@ -107,7 +85,7 @@ class LmdbStore:
         another one writes to it; CorruptionError when it is damaged; StorageError when it cannot be used.
         """
         environment = LmdbEnvironment.open(
-            Path(path), tables=_TABLES, map_size_bytes=map_size_bytes, read_only=read_only
+            Path(path), tables=TABLES, map_size_bytes=map_size_bytes, read_only=read_only
         )
         try:
             return cls(environment, *_read_binding(environment, origin, log_vkey))
@@ -144,8 +122,8 @@ class LmdbStore:
             check_batch(batch, committed=committed, committed_size=committed_size, is_frozen=is_frozen)
             self._put_rows(transaction, batch)
             transaction.put(b"committed", new, db=self._meta)
-            transaction.put(b"committed_size", _NUMBER.pack(batch.tree_size), db=self._meta)
-            transaction.put(b"previous_size", _NUMBER.pack(batch.start), db=self._meta)
+            transaction.put(b"committed_size", NUMBER.pack(batch.tree_size), db=self._meta)
+            transaction.put(b"previous_size", NUMBER.pack(batch.start), db=self._meta)
             if publish:
                 transaction.put(b"published", new, db=self._meta)
 
@@ -204,27 +182,25 @@ class LmdbStore:
         def apply(transaction: WriteTransaction) -> None:
             self._require_commit(transaction, f"there is no log to mark as {name.decode()}")
             if there:
-                transaction.put(name, _NO_VALUE, db=self._meta)
+                transaction.put(name, NO_VALUE, db=self._meta)
             else:
                 transaction.delete(name, db=self._meta)
 
         self._environment.write(apply)
 
     def _put_rows(self, transaction: WriteTransaction, batch: CommitBatch) -> None:
-        indices = [_NUMBER.pack(index) for index in range(batch.start, batch.tree_size)]
+        indices = [NUMBER.pack(index) for index in range(batch.start, batch.tree_size)]
         _append(transaction, self._entries, zip(indices, batch.entries, strict=True))
-        _append(
-            transaction, self._governance, [(_NUMBER.pack(i), _NO_VALUE) for i in batch.governance_indices]
-        )
+        _append(transaction, self._governance, [(NUMBER.pack(i), NO_VALUE) for i in batch.governance_indices])
         if batch.governance_indices:
             last = batch.governance_indices[-1]
             count = _governance_count(transaction.get(b"governance_head", db=self._meta))
-            head = _GOVERNANCE_HEAD.pack(
+            head = GOVERNANCE_HEAD.pack(
                 count + len(batch.governance_indices), last, leaf_hash(batch.entries[last - batch.start])
             )
             transaction.put(b"governance_head", head, db=self._meta)
         for (level, index), stored in batch.tiles.items():
-            transaction.put(_TILE_KEY.pack(level, index), stored, db=self._tiles)
+            transaction.put(TILE_KEY.pack(level, index), stored, db=self._tiles)
         # Sorted, because neighbours share pages.
         identities = sorted(zip(batch.identities, indices, strict=True))
         with transaction.cursor(self._identities) as cursor:
@@ -232,7 +208,7 @@ class LmdbStore:
         if added != consumed:
             raise StorageError("an identity of the batch is in the store already: nothing was written")
         keys = sorted(
-            (key + index, _NO_VALUE)
+            (key + index, NO_VALUE)
             for index, keys in zip(indices, batch.business_keys, strict=True)
             for key in keys
         )
@@ -259,18 +235,18 @@ class _LmdbSnapshot:
         return _copied(self._get(b"meta", b"published"))
 
     def tile(self, level: int, index: int) -> memoryview | None:
-        return self._get(b"tiles", _TILE_KEY.pack(level, index))
+        return self._get(b"tiles", TILE_KEY.pack(level, index))
 
     def entries(self, start: int, end: int) -> list[bytes]:
         if start == end:
             return []
         try:
             with self._transaction.cursor(self._tables[b"entries"]) as cursor:
-                if not cursor.set_key(_NUMBER.pack(start)):
+                if not cursor.set_key(NUMBER.pack(start)):
                     return []
                 found = [bytes(entry) for entry in islice(cursor.iternext(keys=False), end - start)]
                 # Keys ascend, so the right number of rows up to the right key is every row.
-                return found if cursor.key() == _NUMBER.pack(end - 1) else []
+                return found if cursor.key() == NUMBER.pack(end - 1) else []
         except lmdb.Error as error:
             raise _unreadable("entries", error) from error
 
@@ -285,8 +261,8 @@ class _LmdbSnapshot:
         indices = [_number(row) for row in self._keys(b"governance", b"", 0, None)]
         found = None
         if indices:
-            entry = _copied(self._get(b"entries", _NUMBER.pack(indices[-1])))
-            found = _GOVERNANCE_HEAD.pack(len(indices), indices[-1], leaf_hash(entry or b""))
+            entry = _copied(self._get(b"entries", NUMBER.pack(indices[-1])))
+            found = GOVERNANCE_HEAD.pack(len(indices), indices[-1], leaf_hash(entry or b""))
         head = _copied(self._get(b"meta", b"governance_head"))
         if found != head:
             raise CorruptionError(
@@ -319,7 +295,7 @@ class _LmdbSnapshot:
         found: list[bytes] = []
         try:
             with self._transaction.cursor(self._tables[table]) as cursor:
-                if not cursor.set_range(prefix + _NUMBER.pack(start)):
+                if not cursor.set_range(prefix + NUMBER.pack(start)):
                     return found
                 for key in islice(map(bytes, cursor.iternext(values=False)), limit):
                     if not key.startswith(prefix):
@@ -374,21 +350,21 @@ def _committed_size(stored: bytes | memoryview | None, committed: bytes | memory
 def _governance_count(head: bytes | None) -> int:
     if head is None:
         return 0
-    if len(head) != _GOVERNANCE_HEAD.size:
+    if len(head) != GOVERNANCE_HEAD.size:
         raise CorruptionError(
-            f"the stored governance head has {len(head)} bytes, not {_GOVERNANCE_HEAD.size}: "
+            f"the stored governance head has {len(head)} bytes, not {GOVERNANCE_HEAD.size}: "
             "restore the store from a backup"
         )
-    count: int = _GOVERNANCE_HEAD.unpack(head)[0]
+    count: int = GOVERNANCE_HEAD.unpack(head)[0]
     return count
 
 
 def _number(stored: bytes | memoryview) -> int:
-    if len(stored) != _NUMBER.size:
+    if len(stored) != NUMBER.size:
         raise CorruptionError(
-            f"a stored number has {len(stored)} bytes, not {_NUMBER.size}: restore from a backup"
+            f"a stored number has {len(stored)} bytes, not {NUMBER.size}: restore from a backup"
         )
-    number: int = _NUMBER.unpack(stored)[0]
+    number: int = NUMBER.unpack(stored)[0]
     return number
 
 
