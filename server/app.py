@@ -12,7 +12,6 @@ import json
 import logging
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
@@ -22,9 +21,11 @@ from typing import Protocol, TypeAlias
 
 from server.backlog import Backlog, CommitPace
 from server.config import Config, load_config
+from server.freeze_watch import FreezeWatch
 from server.gossip_service import GossipService
 from server.grpc_server import GOSSIP_SERVICE, LOG_SERVICE, GrpcServer, format_address
 from server.http_side import serve_http
+from server.log_keys import open_log
 from server.log_service import LogService
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner, Refresher
@@ -36,14 +37,11 @@ from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
 from server.worker_pool import WorkerPool
-from tlog.errors import ConfigError, StateUnknownError, StorageError, TlogError
+from tlog.errors import StateUnknownError, StorageError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
-from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
-from tlog.note import Signer
 from tlog.policy import Policy, build_policy
-from tlog.storage.lmdb_store import LmdbStore
 from tlog.tls import ServerTls, read_client_tls
 
 _LOGGER = logging.getLogger("tlog.server")
@@ -119,8 +117,7 @@ class Server:
         # Whatever is entered first is closed last.
         config = self._config
         metrics = Metrics()
-        log, cosigner = self._open_log()
-        stack.callback(log.close)
+        log, cosigner = open_log(config, stack, self._guard, metrics)
         metrics.committed_size(log.checkpoint().tree_size)
         threads = Threads.open(stack)
         with log.view() as view:
@@ -160,6 +157,17 @@ class Server:
             stack.push_async_callback(publisher.stop)
         sequencer.start()
         stack.push_async_callback(sequencer.stop)
+        freeze_watch = FreezeWatch(
+            log,
+            feed,
+            metrics,
+            store_path=Path(config.log.store_path),
+            publishes_at_commit=publisher is None,
+            writing=threads.answering,
+            on_fatal=self._fail,
+        )
+        freeze_watch.start()
+        stack.push_async_callback(freeze_watch.stop)
         await calls.open()
         stack.push_async_callback(calls.stop_taking)
         spare_what_stays()
@@ -169,35 +177,11 @@ class Server:
             tree_size=log.checkpoint().tree_size,
             root_hash=log.checkpoint().checkpoint.root_hash.hex(),
             store=config.log.store_path,
+            frozen="yes: it takes no new entry" if log.is_frozen else None,
             workers=config.server.workers or None,
             grpc=format_address(config.grpc.listen_address, port),
             **urls,
         )
-
-    def _open_log(self) -> tuple[Log, OwnCosigner | None]:
-        config = self._config
-        signer = read_key_file(Path(config.log.key_path))
-        store = LmdbStore.open(
-            Path(config.log.store_path),
-            origin=signer.name,
-            log_vkey=signer.vkey,
-            map_size_bytes=config.store.map_size_bytes,
-        )
-        is_witnessed = bool(config.witnesses.policy_path)
-        try:
-            cosigner = self._own_cosigner(signer)
-            cosign_at_commit = None if cosigner is None or is_witnessed else cosigner.cosign
-            log = Log(
-                store,
-                signer,
-                publish_at_commit=not is_witnessed,
-                cosign=cosign_at_commit,
-                before_signing=self._guard.require_signing,
-            )
-        except BaseException:
-            store.close()
-            raise
-        return log, cosigner
 
     def _alone(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
         """Answer calls in this process."""
@@ -270,22 +254,6 @@ class Server:
             stop_signing=self._guard.stop_signing,
         )
 
-    def _own_cosigner(self, signer: Signer) -> OwnCosigner | None:
-        path = self._config.log.cosigner_key_path
-        if not path:
-            _LOGGER.warning(
-                "[log] cosigner_key_path is not set: nothing that is published says when it was there; make "
-                "a key with `tlog keygen %s --cosigner --out cosigner.key`, and set it",
-                signer.name,
-            )
-            return None
-        key = read_cosigner_key_file(Path(path))
-        if key.public_key == signer.public_key:
-            raise ConfigError(
-                f"{path} holds the key that the log signs with: a cosigner needs one of its own"
-            )
-        return OwnCosigner(key, now_s=lambda: int(time.time()))
-
     def _publisher(
         self,
         log: Log,
@@ -313,7 +281,11 @@ class Server:
     def _own_policy(self, log: Log) -> Policy:
         """Return the witnesses' policy, which lists this log too, or one that lists nothing else."""
         policy_path = self._config.witnesses.policy_path
-        return read_policy(Path(policy_path), log) if policy_path else build_policy([log.vkey])
+        return (
+            read_policy(Path(policy_path), log)
+            if policy_path
+            else build_policy(dict.fromkeys((log.vkey, *log.registry.log_vkeys)))
+        )
 
     def _fail(self, error: BaseException) -> None:
         """Take note of what ended the sequencer or the publisher; may be called from any thread."""

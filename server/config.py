@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, field
 
 from tlog.config_file import Address, FilePath, FilePathOrNone, Port, Section, decode_config, read_config
+from tlog.errors import ConfigError
 from tlog.tls_config import ClientTlsSection, TlsSection
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -25,10 +26,18 @@ class LogSection(Section, frozen=True, kw_only=True):
 
     store_path: FilePath
     """Directory of the LMDB store."""
-    key_path: FilePath
-    """File with the log's signing key (`PRIVATE+KEY+…`), mode 0600."""
+    key_path: FilePathOrNone = ""
+    """File with the log's signing key, mode 0600, encrypted or not; "": a signer holds it."""
     cosigner_key_path: FilePathOrNone = ""
     """File with the log's own cosignature key, whose time goes onto every published checkpoint; "": none."""
+    key_passphrase_fd: Annotated[int, Meta(ge=-1, le=1_000_000)] = -1
+    """File descriptor with the passphrase of encrypted key files, read once at the start; -1: none."""
+    signer_socket: FilePathOrNone = ""
+    """Unix socket of the `tlog signer` that holds the log's key, instead of key_path."""
+    signer_cosigns: bool = False
+    """Whether that signer holds the key of the log's own cosigner too."""
+    signer_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    """How long the signer may take for one signature."""
 
 
 class GrpcSection(Section, frozen=True, kw_only=True):
@@ -124,6 +133,7 @@ class Config(Section, frozen=True, kw_only=True):
 def parse_config(text: str) -> Config:
     """Parse a configuration. Raises ConfigError, which names the table and key that is wrong."""
     config = decode_config(text, Config, what="the configuration", documented_in="docs/operations.md")
+    _check_key_sources(config.log)
     config.tls.require_complete()
     config.tls.require_safe(config.grpc.listen_address, "[grpc]")
     if config.metrics.enabled:
@@ -131,6 +141,19 @@ def parse_config(text: str) -> Config:
     if config.tiles.enabled:
         config.tls.require_safe(config.tiles.listen_address, "[tiles]")
     return config
+
+
+def _check_key_sources(log: LogSection) -> None:
+    if bool(log.key_path) == bool(log.signer_socket):
+        raise ConfigError(
+            "the configuration is refused: the log's key is in a file ($.log.key_path) or with a `tlog "
+            "signer` ($.log.signer_socket): give one of the two"
+        )
+    if log.signer_cosigns and (log.cosigner_key_path or not log.signer_socket):
+        raise ConfigError(
+            "the configuration is refused: $.log.signer_cosigns is for a signer that holds the cosigner's "
+            "key too: give signer_socket, and leave cosigner_key_path out"
+        )
 
 
 def load_config(path: Path) -> Config:
@@ -146,7 +169,8 @@ def load_config(path: Path) -> Config:
         log=msgspec.structs.replace(
             config.log,
             store_path=str(base / config.log.store_path),
-            key_path=str(base / config.log.key_path),
+            key_path=absolute(config.log.key_path),
+            signer_socket=absolute(config.log.signer_socket),
             cosigner_key_path=absolute(config.log.cosigner_key_path),
         ),
         witnesses=msgspec.structs.replace(

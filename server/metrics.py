@@ -93,6 +93,12 @@ class Metrics:
             registry=self.registry,
         ).set_function(lambda: time.monotonic() - self._published_at)
 
+        self._frozen = Gauge("tlog_log_frozen", "1 when the log is frozen.", registry=self.registry)
+        self._signer_away = Gauge(
+            "tlog_signer_away",
+            "1 while the process that holds the log's key is away.",
+            registry=self.registry,
+        )
         self._quorum = Histogram(
             "tlog_publish_quorum_seconds",
             "Time from the first question to the witnesses to their quorum.",
@@ -108,6 +114,14 @@ class Metrics:
             ["witness", "outcome"],
             registry=self.registry,
         )
+
+    def frozen(self, is_frozen: bool) -> None:
+        """Say whether the log is frozen."""
+        self._frozen.set(int(is_frozen))
+
+    def signer_there(self, is_there: bool) -> None:
+        """Say whether the process that holds the log's key can be asked."""
+        self._signer_away.set(int(not is_there))
 
     def watch_queue(self, entries: Callable[[], int], size_bytes: Callable[[], int]) -> None:
         """Read the queue's depth at scrape time."""

@@ -39,4 +39,6 @@ async def serve_metrics(
     try:
         return await HttpListener.start(application, address, port, limits, tls=tls)
     except ConfigError as error:
-        raise ConfigError(f"metrics cannot listen on {address}:{port}: {error} (the table [metrics])") from error
+        raise ConfigError(
+            f"metrics cannot listen on {address}:{port}: {error} (the table [metrics])"
+        ) from error

@@ -12,14 +12,27 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Protocol
 
 from server.publisher import CheckpointFeed
-from tlog.cosignature import CosignerSigner
-from tlog.errors import StateUnknownError, StorageError
+from tlog.errors import SignerAwayError, StateUnknownError, StorageError
 from tlog.log import Log
 from tlog.note import Signature
 
 _LOGGER = logging.getLogger("tlog.cosigner")
+
+
+class CosignsCheckpoints(Protocol):
+    """Is a cosignature key, wherever it is kept."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The raw public key."""
+        ...
+
+    def cosign(self, checkpoint_text: str, timestamp_s: int) -> Signature:
+        """Cosign a checkpoint's text as of a time, in seconds since 1970. Raises StorageError."""
+        ...
 
 
 class OwnCosigner:
@@ -28,19 +41,22 @@ class OwnCosigner:
     `now_s` gives seconds since 1970.
     """
 
-    def __init__(self, signer: CosignerSigner, *, now_s: Callable[[], int]) -> None:
+    def __init__(self, signer: CosignsCheckpoints, *, now_s: Callable[[], int]) -> None:
         self._signer = signer
         self._now_s = now_s
         self._lock = threading.Lock()
         self._last_s = 0
 
     @property
-    def public_key(self) -> bytes:
-        """Return the public key of the cosignatures."""
-        return self._signer.public_key
+    def public_key(self) -> bytes | None:
+        """Return the public key of the cosignatures; None while a signer that holds it is away."""
+        try:
+            return self._signer.public_key
+        except SignerAwayError:
+            return None
 
     def cosign(self, checkpoint_text: str) -> Signature:
-        """Cosign a checkpoint, as of now."""
+        """Cosign a checkpoint, as of now. Raises StorageError when a signer that holds the key cannot be."""
         with self._lock:
             # A clock that steps back never makes an earlier statement about a later tree.
             self._last_s = max(self._last_s, self._now_s())

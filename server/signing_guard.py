@@ -37,11 +37,13 @@ class ReadOnly:
     reason: str
     way_out: str
     is_passing: bool = False
+    passing_error: type[StorageError] = NotCheckedError
+    """What whoever wants something signed gets while it may end by itself."""
 
     def error(self) -> StorageError:
         """Make the error that whoever wants something signed gets."""
         if self.is_passing:
-            return NotCheckedError(f"this log signs nothing yet: {self.reason}; {self.way_out}")
+            return self.passing_error(f"this log signs nothing yet: {self.reason}; {self.way_out}")
         return ReadOnlyError(
             f"this log is read-only and takes no more entries: {self.reason}; {self.way_out}"
         )

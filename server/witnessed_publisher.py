@@ -302,7 +302,7 @@ class WitnessedPublisher:
 
     async def _publish_if_quorum(self, target: SignedCheckpoint, answers: Mapping[str, _Answer]) -> bool:
         answered = [signature for answer in answers.values() for signature in answer.signatures]
-        note = add_signatures(target.note, [*self._own_cosignature(target), *answered])
+        note = add_signatures(target.note, [*await self._own_cosignature(target), *answered])
         try:
             open_checkpoint(note, self._policy)
         except PolicyError:
@@ -324,11 +324,12 @@ class WitnessedPublisher:
         published = await asyncio.shield(self._loop.run_in_executor(self._reading, self._log.publish, note))
         self._feed.publish(published)
 
-    def _own_cosignature(self, target: SignedCheckpoint) -> list[Signature]:
+    async def _own_cosignature(self, target: SignedCheckpoint) -> list[Signature]:
         if self._cosigner is None:
             return []
         text, _ = parse_note(target.note)
-        return [self._cosigner.cosign(text)]
+        # In a thread: the key may be in another process.
+        return [await self._loop.run_in_executor(self._reading, self._cosigner.cosign, text)]
 
     def _take_late(self, task: asyncio.Task[tuple[Signature, ...]], target: SignedCheckpoint) -> None:
         if task.cancelled() or task.exception() is not None or not task.result():

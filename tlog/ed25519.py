@@ -1,4 +1,4 @@
-"""Ed25519 keys, by libsodium. The only file that imports PyNaCl.
+"""Ed25519 keys, by libsodium. PyNaCl is imported here, and for passphrases in `tlog.encrypted_key_file`.
 
 Every signature of the project goes through here, so that one rule decides everywhere: libsodium's strict one
 (RFC 8032 without cofactor; small-order public keys, non-canonical encodings and malleable S are rejected).

@@ -84,6 +84,8 @@ LAYERS = (
         patterns=(
             "tlog.storage.*",
             "tlog.key_file",
+            "tlog.encrypted_key_file",
+            "tlog.passphrase",
             "tlog.evidence_store",
             "tlog.config_file",
             "tlog.tls_config",
@@ -101,6 +103,7 @@ LAYERS = (
             "tlog.right_edge",
             "tlog.mark_check",
             "tlog.marked_store",
+            "tlog.freezing",
         ),
         pure=False,
     ),
@@ -111,6 +114,8 @@ LAYERS = (
         patterns=(
             "tlog.client.*",
             "tlog.witness.*",
+            "tlog.remote_signer",
+            "tlog.signer.*",
             "tlog.http_listener",
             "tlog.grpc_tls",
             "tlog.tile_application",
@@ -152,12 +157,14 @@ PURE_ABOVE = (
     "tlog.client.wire",
     "tlog.witness.core",
     "tlog.witness.request",
+    "tlog.signer.protocol",
+    "tlog.signer.duty",
     "server.wire",
 )
 
 # Who may import which third-party library (and who else needs it had better ask one of these modules).
 HOMES = {
-    "nacl": ("tlog.ed25519",),
+    "nacl": ("tlog.ed25519", "tlog.encrypted_key_file"),
     "cryptography": ("tlog.ml_dsa", "tlog.certificates"),
     "lmdb": ("tlog.storage.lmdb_*",),
     "msgspec": (

@@ -32,6 +32,8 @@ EVERY_COMMAND = [
             "member",
             "rules",
             "governance",
+            "key",
+            "signer",
         )
     ),
     ("certs", "init"),
@@ -57,9 +59,19 @@ EVERY_COMMAND = [
     ("tiles", "fetch"),
     ("member", "add"),
     ("member", "show"),
+    ("member", "rotate"),
+    ("member", "suspend"),
+    ("member", "resume"),
     ("rules", "show"),
     ("rules", "set"),
     ("governance", "sign"),
+    ("governance", "show"),
+    ("governance", "rotate"),
+    ("key", "show"),
+    ("key", "encrypt"),
+    ("key", "decrypt"),
+    ("signer", "serve"),
+    ("signer", "show"),
 ]
 
 

@@ -31,6 +31,7 @@ from tlog.cli.event_input import (
 )
 from tlog.cli.files import make_directory, read_file, safe_file_name, write_file
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
+from tlog.cli.passphrase import PassphraseOption, passphrase_from
 from tlog.cli.progress import Progress, progress
 from tlog.cli.report import Json, plural, refusal_document, remark, say, say_document, say_table
 from tlog.envelope import MAX_ENTRY_BYTES
@@ -131,6 +132,7 @@ def append(
         list[Path] | None,
         typer.Option("--key", help="Member key to sign with; once for each signature.", show_default=False),
     ] = None,
+    passphrase_fd: PassphraseOption = None,
     receipts: Annotated[
         Path | None, typer.Option("--receipts", help="Directory for NAME.entry and NAME.tlog-proof.")
     ] = None,
@@ -152,7 +154,8 @@ def append(
             "cosigned as well"
         )
     paths = files or [STDIN]
-    signers = [read_key_file(path) for path in keys or ()]
+    passphrase = passphrase_from(passphrase_fd)
+    signers = [read_key_file(path, passphrase) for path in keys or ()]
     if len({signer.public_key for signer in signers}) < len(signers):
         raise ConfigError("--key names one key twice: give each key once")
     check_inputs(paths, can_sign=bool(signers))

@@ -10,6 +10,7 @@ import typer
 
 from tlog.cli.entry_view import plain
 from tlog.cli.files import read_file, write_file
+from tlog.cli.governance_change import rotate, show
 from tlog.cli.governance_entry import (
     append_governance,
     check_signers,
@@ -17,6 +18,7 @@ from tlog.cli.governance_entry import (
     thresholds,
 )
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
+from tlog.cli.passphrase import PassphraseOption, passphrase_from
 from tlog.cli.report import Json, say, say_document, say_facts
 from tlog.envelope import MAX_ENTRY_BYTES, decode_entry, merge_signatures, sign_entry
 from tlog.errors import ConfigError, MalformedError, RefusalReason, RefusedError
@@ -24,12 +26,11 @@ from tlog.event import Event, parse_event
 from tlog.governance import parse_governance
 from tlog.key_file import read_key_file
 
-governance = typer.Typer(help="Collect threshold signatures.", no_args_is_help=True)
+governance = typer.Typer(help="Who governs a log: show, change, collect signatures.", no_args_is_help=True)
 
 
-@governance.callback()
-def _group() -> None:
-    """Keep `sign` a command of its group, also while it is the only one."""
+governance.command()(show)
+governance.command()(rotate)
 
 
 @governance.command()
@@ -49,6 +50,7 @@ def sign(
         list[Path] | None,
         typer.Option("--key", help="Governance key to sign with; once for each.", show_default=False),
     ] = None,
+    passphrase_fd: PassphraseOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="File for the entry with all signatures.")] = None,
     append: Annotated[
         bool, typer.Option("--append", help="Append it to the log, when the threshold is met.")
@@ -67,7 +69,8 @@ def sign(
         said = parse_governance(event)
     except MalformedError as error:
         raise ConfigError(f"{files[0]} is no governance event: {error}") from error
-    signers = [read_key_file(path) for path in keys or ()]
+    passphrase = passphrase_from(passphrase_fd)
+    signers = [read_key_file(path, passphrase) for path in keys or ()]
     entries += [sign_entry(payload, [signer]) for signer in signers]
     if not entries:
         raise ConfigError("nobody has signed this yet: give --key FILE")

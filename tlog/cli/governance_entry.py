@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlog.cli.files import write_file
+from tlog.cli.passphrase import passphrase_from
 from tlog.cli.report import Json, plural, say, say_document
 from tlog.envelope import sign_entry
 from tlog.errors import BatchRefusedError, ConfigError
 from tlog.event import parse_event
 from tlog.governance import Genesis, Governance, GovernanceEvent, parse_governance
-from tlog.key_file import read_key_file
+from tlog.key_file import AsksPassphrase, read_key_file
 from tlog.membership import Registry
 from tlog.note import Signer
 
@@ -60,15 +61,25 @@ def present_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def read_governance_keys(paths: Sequence[Path] | None, registry: Registry) -> list[Signer]:
-    """Read keys to sign governance with. Raises ConfigError for one that is no governance key of this log."""
+def read_governance_keys(
+    paths: Sequence[Path] | None,
+    registry: Registry,
+    passphrase: AsksPassphrase | None = None,
+    *,
+    new_keys: Sequence[bytes] = (),
+) -> list[Signer]:
+    """Read keys to sign governance with; `new_keys` are those that a change brings, which sign it as well.
+
+    Raises ConfigError for one that is no governance key of this log.
+    """
     signers = {}
+    known = dict.fromkeys((*registry.governance_keys, *new_keys))
     for path in paths or ():
-        signer = read_key_file(path)
-        if signer.public_key not in registry.governance_keys:
+        signer = read_key_file(path, passphrase)
+        if signer.public_key not in known:
             raise ConfigError(
                 f"{path} holds {signer.public_key.hex()}, which is no governance key of {registry.origin}: "
-                "sign with one of " + ", ".join(f"{key.hex()[:16]}…" for key in registry.governance_keys)
+                "sign with one of " + ", ".join(f"{key.hex()[:16]}…" for key in known)
             )
         signers[signer.public_key] = signer
     return list(signers.values())
@@ -103,6 +114,7 @@ def sign_and_append(
     payload: bytes,
     *,
     sign: Sequence[Path] | None,
+    passphrase_fd: int | None,
     out: Path | None,
     what: str,
     as_json: bool,
@@ -111,9 +123,10 @@ def sign_and_append(
 
     Raises ConfigError when it can be neither appended nor written, RefusedError for what a log would refuse.
     """
-    signers = read_governance_keys(sign, registry)
-    check_acceptable(registry, payload)
     event = parse_governance(parse_event(payload))
+    new_keys = event.body.governance_keys if isinstance(event.body, Governance) else ()
+    signers = read_governance_keys(sign, registry, passphrase_from(passphrase_fd), new_keys=new_keys)
+    check_acceptable(registry, payload)
     counted = thresholds(event, registry, [signer.public_key for signer in signers])
     missing = max(threshold.missing for threshold in counted)
     counts = ", ".join(map(str, counted))

@@ -32,6 +32,12 @@ CONFIG_TEXT = """\
 [log]
 store_path = "store"
 key_path = "log.key"
+# For encrypted key files (`tlog key encrypt`): the descriptor that their passphrase is read from, once.
+# key_passphrase_fd = -1
+# Instead of key_path: the Unix socket of a `tlog signer` that holds the key.
+# signer_socket = ""
+# signer_cosigns = false
+# signer_timeout_s = 2.0
 # The log's own cosignature key: its time on every published checkpoint says "not later than".
 cosigner_key_path = "cosigner.key"
 

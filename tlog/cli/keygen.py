@@ -9,6 +9,7 @@ import typer
 
 from tlog.cli.files import write_file
 from tlog.cli.options import JsonOption
+from tlog.cli.passphrase import PassphraseOption, passphrase_from
 from tlog.cli.report import say_document, say_facts
 from tlog.cosignature import CosignatureSigner
 from tlog.errors import ConfigError, MalformedError
@@ -31,14 +32,22 @@ def keygen(
             help="Make a cosignature key (type 0x04): for a log's own cosigner, with the origin for NAME.",
         ),
     ] = False,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Keep the key under a passphrase (Argon2id, SecretBox).")
+    ] = False,
+    passphrase_fd: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a signing key; its public half goes to FILE.vkey and to the terminal, the secret to FILE only."""
+    if passphrase_fd is not None and not encrypt:
+        raise ConfigError("--passphrase-fd is for --encrypt: without it the key has no passphrase")
     signer = generate_cosigner(name, "NAME") if cosigner else generate_signer(name, "NAME")
     public = out.with_name(out.name + VKEY_SUFFIX)
     if public.exists():
         raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
-    write_key_file(out, signer)
+    write_key_file(
+        out, signer, passphrase=passphrase_from(passphrase_fd, str(out), twice=True)() if encrypt else None
+    )
     write_file(public, f"{signer.vkey}\n".encode())
     facts = {
         "name": signer.name,
@@ -46,6 +55,7 @@ def keygen(
         "keyid": signer.public_key.hex(),
         "key_file": str(out),
         "vkey_file": str(public),
+        "encrypted": "yes" if encrypt else "no",
     }
     if as_json:
         say_document(facts)

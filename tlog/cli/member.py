@@ -10,19 +10,18 @@ from typing import Annotated
 import msgspec
 import typer
 
-from tlog.cli.files import read_file
-from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
-from tlog.cli.keygen import VKEY_SUFFIX
+from tlog.cli.governance_entry import OutOption, SignOption
+from tlog.cli.member_change import resume, rotate, suspend
+from tlog.cli.member_entry import append_member, changed_keys, load_member, present_member
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
-from tlog.cli.report import Json, remark, say_document, say_facts, say_table
-from tlog.ed25519 import PUBLIC_KEY_BYTES
-from tlog.encoding import parse_hex
-from tlog.errors import ConfigError, MalformedError, NotFoundError
-from tlog.governance import DEFAULT_QUOTA, Member, MemberKey, MemberStatus, build_member
-from tlog.membership import Registry
-from tlog.note import Verifier
+from tlog.cli.passphrase import PassphraseOption
+from tlog.cli.report import Json, say_document, say_facts, say_table
+from tlog.errors import ConfigError
+from tlog.governance import DEFAULT_QUOTA, Member, MemberStatus
 
 member = typer.Typer(help="Who may append.", no_args_is_help=True)
+for _command in (rotate, suspend, resume):
+    member.command()(_command)
 
 _QUOTA = "Quota (0: the server's default)"
 
@@ -40,10 +39,7 @@ def show(
     """Show members as of the newest governance entry, proven from the log."""
     with log.connect() as client:
         registry = client.registry()
-    if member_id is not None and member_id not in registry.members:
-        known = ", ".join(sorted(registry.members)) or "none at all"
-        raise NotFoundError(f"{registry.origin} has no member {member_id!r}; it has {known}")
-    shown = [registry.members[member_id]] if member_id is not None else list(registry.members.values())
+    shown = list(registry.members.values()) if member_id is None else [present_member(registry, member_id)]
     if as_json:
         documents = [member_document(one) for one in shown]
         say_document(documents[0] if member_id is not None else {"seq": registry.seq, "members": documents})
@@ -95,7 +91,12 @@ def add(
     bytes_per_s: Annotated[int | None, typer.Option(min=0, rich_help_panel=_QUOTA)] = None,
     burst_events: Annotated[int | None, typer.Option(min=0, rich_help_panel=_QUOTA)] = None,
     outstanding_events: Annotated[int | None, typer.Option(min=0, rich_help_panel=_QUOTA)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="JSON with the full state, as `tlog member show ID --json` has it."),
+    ] = None,
     sign: SignOption = None,
+    passphrase_fd: PassphraseOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,32 +111,27 @@ def add(
         )
         if value is not None
     }
+    if file is not None and (quota or any((name, lei, sources, roles, keys, revoke, status))):
+        raise ConfigError("--file says everything about the member: leave the other options out")
     with log.connect() as client:
         registry = client.registry()
-        before = registry.members.get(member_id) or _new_member(member_id, name, sources, keys)
-        wanted = replace(
-            before,
-            name=before.name if name is None else name,
-            lei=before.lei if lei is None else lei,
-            sources=tuple(sources or before.sources),
-            roles=tuple(roles or before.roles),
-            keys=_changed_keys(before, keys or (), revoke or ()),
-            quota=msgspec.structs.replace(before.quota, **quota),
-            status=status or before.status,
-        )
-        _remark_unknown_roles(wanted, registry)
-        try:
-            payload = build_member(
-                origin=client.origin,
-                time=present_time(),
-                seq=registry.seq + 1,
-                prev=registry.prev,
-                member=wanted,
+        if file is not None:
+            wanted = load_member(file, member_id)
+            _require_kept_keys(registry.members.get(member_id), wanted)
+        else:
+            before = registry.members.get(member_id) or _new_member(member_id, name, sources, keys)
+            wanted = replace(
+                before,
+                name=before.name if name is None else name,
+                lei=before.lei if lei is None else lei,
+                sources=tuple(sources or before.sources),
+                roles=tuple(roles or before.roles),
+                keys=changed_keys(before, keys or (), revoke or ()),
+                quota=msgspec.structs.replace(before.quota, **quota),
+                status=status or before.status,
             )
-        except MalformedError as error:
-            raise ConfigError(f"member {member_id!r} cannot be written like this: {error}") from error
-        sign_and_append(
-            client, registry, payload, sign=sign, out=out, what=f"member {member_id}", as_json=as_json
+        append_member(
+            client, registry, wanted, sign=sign, passphrase_fd=passphrase_fd, out=out, as_json=as_json
         )
 
 
@@ -153,18 +149,6 @@ def member_document(one: Member) -> dict[str, Json]:
     }
 
 
-def parse_member_key(text: str) -> bytes:
-    """Read a public key: keyid (64 hex digits), vkey, or .vkey file of `tlog keygen`. Raises ConfigError."""
-    if text.endswith(VKEY_SUFFIX):
-        text = read_file(Path(text), "the vkey file", max_bytes=4_096).decode("utf-8", "replace").strip()
-    try:
-        if "+" in text:
-            return Verifier.from_vkey(text).public_key
-        return parse_hex(text, "the keyid", length=PUBLIC_KEY_BYTES)
-    except MalformedError as error:
-        raise ConfigError(f"{error}; `tlog keygen` prints keyid and vkey of a key") from error
-
-
 def _new_member(
     member_id: str, name: str | None, sources: Sequence[str] | None, keys: Sequence[str] | None
 ) -> Member:
@@ -173,24 +157,15 @@ def _new_member(
     return Member(id=member_id, name=name, sources=tuple(sources), roles=(), keys=(), quota=DEFAULT_QUOTA)
 
 
-def _changed_keys(before: Member, add: Sequence[str], revoke: Sequence[str]) -> tuple[MemberKey, ...]:
-    keys = {key.public_key: key for key in before.keys}
-    for public_key in map(parse_member_key, add):
-        if public_key in keys and keys[public_key].revoked:
-            raise ConfigError(f"key {public_key.hex()} was revoked, and stays so: make a new one")
-        keys[public_key] = MemberKey(public_key=public_key)
-    for public_key in map(parse_member_key, revoke):
-        if public_key not in keys:
-            raise ConfigError(f"key {public_key.hex()} is no key of {before.id}, so it cannot be revoked")
-        keys[public_key] = MemberKey(public_key=public_key, revoked=True)
-    return tuple(keys.values())
-
-
-def _remark_unknown_roles(wanted: Member, registry: Registry) -> None:
-    for role in wanted.roles:
-        if role not in registry.rules.roles:
-            known = ", ".join(registry.rules.roles) or "no roles at all"
-            remark(f"note: the rules give the role {role} no event types; they have {known}")
+def _require_kept_keys(before: Member | None, wanted: Member) -> None:
+    """Refuse a file that drops a key of the member, or takes a revocation back: both would be by mistake."""
+    after = {key.public_key: key.revoked for key in wanted.keys}
+    for key in before.keys if before is not None else ():
+        if key.public_key not in after or (key.revoked and not after[key.public_key]):
+            raise ConfigError(
+                f"the file leaves out key {key.public_key.hex()} of {wanted.id}, or takes its revocation "
+                "back: keys are revoked, and stay so"
+            )
 
 
 def _legible(name: str) -> str:

@@ -12,6 +12,7 @@ from tlog.cli.entry_view import plain
 from tlog.cli.files import read_file
 from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
+from tlog.cli.passphrase import PassphraseOption
 from tlog.cli.report import say_document, say_facts, say_table
 from tlog.errors import ConfigError, MalformedError
 from tlog.governance import CHECKS_VERSION, Rules, build_rules
@@ -67,6 +68,7 @@ def set_rules(
         bool, typer.Option("--catalogue", help="Set the built-in rules of the trade catalogue.")
     ] = False,
     sign: SignOption = None,
+    passphrase_fd: PassphraseOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +88,16 @@ def set_rules(
             )
         except MalformedError as error:
             raise ConfigError(f"these rules cannot be set: {error}") from error
-        sign_and_append(client, registry, payload, sign=sign, out=out, what="the rules", as_json=as_json)
+        sign_and_append(
+            client,
+            registry,
+            payload,
+            sign=sign,
+            passphrase_fd=passphrase_fd,
+            out=out,
+            what="the rules",
+            as_json=as_json,
+        )
 
 
 def catalogue_rules() -> Rules:

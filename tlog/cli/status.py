@@ -11,9 +11,10 @@ from tlog.exit_codes import ExitCode
 def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
     """Ask a log for its health, its checkpoint and its governance, and say what was checked."""
     # Imported here: grpc takes longer to load than most commands run.
-    from tlog.client.health import check_health
+    from tlog.client.health import ask_frozen, check_health
 
     health = check_health(log.server, log.timeout_s, log.tls())
+    frozen = ask_frozen(log.server, log.timeout_s, log.tls())
     with log.connect() as client:
         before = client.trusted
         newest = client.checkpoint()
@@ -33,6 +34,7 @@ def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
             {
                 "server": log.server,
                 "health": health,
+                "frozen": frozen,
                 "origin": newest.checkpoint.origin,
                 "tree_size": newest.tree_size,
                 "root_hash": newest.root_hash.hex(),
@@ -47,6 +49,7 @@ def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
         {
             "server": log.server,
             "health": health,
+            "frozen": "yes, the server says: it takes no new entry" if frozen else None,
             "origin": newest.checkpoint.origin,
             "tree size": newest.tree_size,
             "root hash": newest.root_hash.hex(),

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tlog.errors import RemoteError
 from tlog.grpc_tls import channel_credentials
 from tlog.tls import ClientTls
+from tlog.v1 import log_pb2, log_pb2_grpc
 
 SERVICE_NAME = "tlog.v1.LogService"
 
@@ -17,12 +18,7 @@ def check_health(address: str, timeout_s: float, tls: ClientTls | None = None) -
 
     Raises RemoteError.
     """
-    opened = (
-        grpc.insecure_channel(address)
-        if tls is None
-        else grpc.secure_channel(address, channel_credentials(tls))
-    )
-    with opened as channel:
+    with _open_channel(address, tls) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
@@ -39,3 +35,22 @@ def check_health(address: str, timeout_s: float, tls: ClientTls | None = None) -
             f"{address} answered with health status {answer.status}, which grpc.health.v1 does not have: "
             "is this the log's address?"
         ) from error
+
+
+def ask_frozen(address: str, timeout_s: float, tls: ClientTls | None = None) -> bool:
+    """Ask a log whether it is frozen, and takes no new entry; its own word. Raises RemoteError."""
+    with _open_channel(address, tls) as channel:
+        stub = log_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            answer = stub.GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise RemoteError(
+                f"{address} does not tell whether it is frozen ({error.code().name}): is it running?"
+            ) from error
+    return bool(answer.frozen)
+
+
+def _open_channel(address: str, tls: ClientTls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, channel_credentials(tls))

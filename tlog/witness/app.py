@@ -22,7 +22,9 @@ from tlog.evidence import format_evidence
 from tlog.evidence_store import EvidenceStore
 from tlog.http_listener import HttpLimits, HttpListener
 from tlog.key_file import read_cosigner_key_file
+from tlog.passphrase import PassphraseFromDescriptor
 from tlog.policy import build_log_policy
+from tlog.remote_signer import RemoteCosigner, SignerLine
 from tlog.storage.lmdb_witness_store import LmdbWitnessStore
 from tlog.tls import ServerTls
 from tlog.witness.config import WitnessConfig, load_witness_config, witnessed_logs
@@ -150,9 +152,20 @@ class WitnessServer:
         self._stop.set()
 
 
-def read_cosigners(config: WitnessConfig) -> list[CosignerSigner]:
-    """Read the witness's keys, which all have one name. Raises ConfigError."""
-    cosigners = [read_cosigner_key_file(Path(path)) for path in config.witness.key_paths]
+def read_cosigners(config: WitnessConfig) -> list[CosignerSigner | RemoteCosigner]:
+    """Read the witness's keys, which all have one name; one may be held by a signer.
+
+    Raises ConfigError, and SignerAwayError when the signer cannot be asked.
+    """
+    settings = config.witness
+    passphrase = (
+        None if settings.key_passphrase_fd < 0 else PassphraseFromDescriptor(settings.key_passphrase_fd)
+    )
+    cosigners: list[CosignerSigner | RemoteCosigner] = [
+        read_cosigner_key_file(Path(path), passphrase) for path in settings.key_paths
+    ]
+    if settings.signer_socket:
+        cosigners.append(RemoteCosigner(SignerLine(Path(settings.signer_socket))))
     if len({cosigner.name for cosigner in cosigners}) > 1:
         names = ", ".join(sorted({cosigner.name for cosigner in cosigners}))
         raise ConfigError(f"the witness's keys have different names, {names}: a witness has one name")

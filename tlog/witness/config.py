@@ -18,7 +18,16 @@ import msgspec
 from msgspec import Meta, field
 
 from tlog.checkpoint import Checkpoint
-from tlog.config_file import Address, FilePath, Port, Section, Text, decode_config, read_config
+from tlog.config_file import (
+    Address,
+    FilePath,
+    FilePathOrNone,
+    Port,
+    Section,
+    Text,
+    decode_config,
+    read_config,
+)
 from tlog.cosignature import CosignerVerifier
 from tlog.encoding import shown
 from tlog.errors import ConfigError, MalformedError
@@ -40,8 +49,12 @@ class WitnessSection(Section, frozen=True, kw_only=True):
 
     store_path: FilePath
     """Directory of the records. It is made by `tlog witness init`, and never again: see docs/witness.md."""
-    key_paths: Annotated[tuple[FilePath, ...], Meta(min_length=1, max_length=16)]
-    """Files of the cosignature keys (`PRIVATE+KEY+…`, types 0x04 and 0x06), mode 0600; all of them sign."""
+    key_paths: Annotated[tuple[FilePath, ...], Meta(max_length=16)] = ()
+    """Files of the cosignature keys (types 0x04 and 0x06), mode 0600, encrypted or not; all of them sign."""
+    key_passphrase_fd: Annotated[int, Meta(ge=-1, le=1_000_000)] = -1
+    """File descriptor with the passphrase of encrypted key files, read once at the start; -1: none."""
+    signer_socket: FilePathOrNone = ""
+    """Unix socket of a `tlog signer` that holds one cosignature key, instead of key_paths or beside them."""
     evidence_path: FilePath = "evidence"
     """Directory for evidence against logs that signed two histories; made when there is any."""
 
@@ -84,6 +97,11 @@ def parse_witness_config(text: str) -> WitnessConfig:
     witnessed_logs(config.log)
     config.tls.require_complete()
     config.tls.require_safe(config.http.listen_address, "[http]")
+    if not config.witness.key_paths and not config.witness.signer_socket:
+        raise ConfigError(
+            "the witness's configuration is refused: $.witness.key_paths names no key file, and "
+            "$.witness.signer_socket no `tlog signer`: give one of them"
+        )
     return config
 
 
@@ -93,10 +111,12 @@ def load_witness_config(path: Path) -> WitnessConfig:
     base = path.resolve().parent
     return msgspec.structs.replace(
         config,
-        witness=WitnessSection(
+        witness=msgspec.structs.replace(
+            config.witness,
             store_path=str(base / config.witness.store_path),
             key_paths=tuple(str(base / key_path) for key_path in config.witness.key_paths),
             evidence_path=str(base / config.witness.evidence_path),
+            signer_socket=str(base / config.witness.signer_socket) if config.witness.signer_socket else "",
         ),
         tls=config.tls.absolute(base),
     )
