@@ -147,7 +147,9 @@ def working_copy(settings: Settings, original: Path) -> Iterator[Path]:
     copies.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=copies, prefix=f"{original.name}-") as folder:
         copy = Path(folder) / "log"
-        subprocess.run(["cp", "--recursive", "--reflink=auto", str(original), str(copy)], check=True)
+        subprocess.run(
+            ["cp", "--recursive", "--reflink=auto", str(original.resolve()), str(copy)], check=True
+        )
         for file in copy.rglob("*"):
             if file.is_file():
                 _settle(file)

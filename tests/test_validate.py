@@ -34,6 +34,7 @@ from tlog.validate import (
     VerifiedEntry,
     admit,
     business_key_index,
+    verify_each,
     verify_entries,
     verify_entry,
 )
@@ -171,6 +172,20 @@ def test_verifying_a_batch_names_every_bad_entry(alliance: Alliance) -> None:
         2: RefusalReason.WRONG_ORIGIN,
         4: RefusalReason.MALFORMED_ENVELOPE,
     }
+
+
+def test_verifying_each_by_itself_gives_every_entry_its_own_answer(alliance: Alliance) -> None:
+    good, forged = alliance.entry(1), bytearray(alliance.entry(2))
+    forged[-130] ^= 1  # in the signature
+    entries = [b"", good, bytes(forged), alliance.entry(3, origin="x"), good]
+    first, second, third, fourth, fifth = verify_each(entries, ORIGIN)
+    assert second == fifth == verify_entry(good, ORIGIN)
+    assert [one.reason for one in (first, third, fourth) if isinstance(one, RefusedError)] == [
+        RefusalReason.MALFORMED_ENVELOPE,
+        RefusalReason.BAD_SIGNATURE,
+        RefusalReason.WRONG_ORIGIN,
+    ]
+    assert verify_each([], ORIGIN) == []
 
 
 @given(st.binary(max_size=300))

@@ -133,26 +133,42 @@ def verify_entry(entry: bytes, origin: str) -> VerifiedEntry:
 
 def verify_entries(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry]:
     """Verify every entry of a batch as `verify_entry` does. Raises BatchRefusedError, naming all bad ones."""
-    parsed: list[tuple[Envelope, Event]] = []
+    parsed, refusals = _parse_and_verify(entries, origin)
+    if refusals:
+        raise BatchRefusedError(dict(sorted(refusals.items())))
+    return [
+        _vouched(entry, envelope, event)
+        for entry, (envelope, event) in zip(entries, parsed.values(), strict=True)
+    ]
+
+
+def verify_each(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry | RefusedError]:
+    """Verify every entry of a batch by itself: what `verify_entry` returns for it, or the error it raises."""
+    parsed, refusals = _parse_and_verify(entries, origin)
+    return [
+        refusals.get(position) or _vouched(entry, *parsed[position]) for position, entry in enumerate(entries)
+    ]
+
+
+def _parse_and_verify(
+    entries: Sequence[bytes], origin: str
+) -> tuple[dict[int, tuple[Envelope, Event]], dict[int, RefusedError]]:
+    """Return, by position, what is well-formed, and what is refused, for its form or for a signature."""
+    parsed: dict[int, tuple[Envelope, Event]] = {}
     refusals: dict[int, RefusedError] = {}
     # One step for the whole batch, then the next: checking a signature drives everything else out of the
     # processor's caches, so that the other steps would be dearer if each entry went through all of them.
     for position, entry in enumerate(entries):
         try:
-            parsed.append(_parse_entry(entry, origin))
+            parsed[position] = _parse_entry(entry, origin)
         except RefusedError as error:
             refusals[position] = error
-    well_formed = [position for position in range(len(entries)) if position not in refusals]
-    for position, (envelope, _) in zip(well_formed, parsed, strict=True):
+    for position, (envelope, _) in parsed.items():
         try:
             _verify_signatures(envelope)
         except RefusedError as error:
             refusals[position] = error
-    if refusals:
-        raise BatchRefusedError(dict(sorted(refusals.items())))
-    return [
-        _vouched(entry, envelope, event) for entry, (envelope, event) in zip(entries, parsed, strict=True)
-    ]
+    return parsed, refusals
 
 
 def _parse_entry(entry: bytes, origin: str) -> tuple[Envelope, Event]:

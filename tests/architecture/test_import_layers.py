@@ -179,6 +179,8 @@ HOMES = {
         "tlog.tls_config",
         "tlog.witness.config",
         "tlog.monitor.config",
+        "tlog.monitor.judge",
+        "tlog.monitor.cursor",
         "tlog.node.config",
         "tlog.cli.*",
         "server.config",

@@ -75,7 +75,7 @@ def open_monitor(
         book = AlertBook(directory, sinks=[sink.name for sink in sinks])
         source = make_source(config, views.policy, origin)
         stack.callback(source.close)
-        count = config.monitor.threads or min(os.cpu_count() or 1, MAX_THREADS)
+        count = config.monitor.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
         threads = stack.enter_context(ThreadPoolExecutor(count, "verify"))
         kept_in = [Path(config.alerts.convictions_path or directory / CONVICTIONS_NAME)]
         if also_keep_in is not None:

@@ -58,7 +58,7 @@ class MonitorSection(Section, frozen=True, kw_only=True):
     poll_s: Seconds = 5.0
     """Time between two looks at the newest checkpoint."""
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Threads that verify signatures; 0: one for each processor, at most 8."""
+    """Threads that verify signatures; 0: one for each processor that it may use, at most 8."""
 
 
 class LimitsSection(Section, frozen=True, kw_only=True):

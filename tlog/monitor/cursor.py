@@ -2,7 +2,8 @@
 
 The store is the log's own kind (`tlog.storage`), filled by us with what we checked. It keeps every hash
 tile, 32 bytes a leaf, so that we can prove any checkpoint that we accepted; every (source, id); and the
-entries: all of them in a mirror, else only those of governance and those that break a rule.
+entries: all of them in a mirror, with their business keys, else only those of governance and those that break
+a rule.
 
 What a crash leaves behind: one transaction moves entries, tiles, names and size together, so the cursor
 stands before or after a whole number of checked entries. Its checkpoint slots hold: *committed*, our own
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
+
+import msgspec
 
 from tlog.encoding import parse_decimal, parse_hex
 from tlog.errors import ConfigError, CorruptionError, MalformedError, NotFoundError, RefusedError
@@ -37,6 +40,16 @@ NOT_KEPT: Final = b""
 """Stands for an entry that was checked and is not kept; no entry that anybody accepts is empty."""
 
 _HEADER = "tlog-monitor-cursor/v1"
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """Holds what is to become durable of one checked entry, and the entry, for those who look it up."""
+
+    entry: bytes
+    is_kept: bool
+    is_governance: bool
+    identity: bytes
+    business_keys: tuple[bytes, ...]
 
 
 class Cursor:
@@ -67,7 +80,7 @@ class Cursor:
                 f"({_described(self._record)}): restore it, or begin a new one"
             )
         self._durable_size = self.edge.tree_size
-        self._pending: list[JudgedEntry] = []
+        self._pending: list[_Row] = []
         self._pending_bytes = 0
         self._tiles: dict[tuple[int, int], bytes] = {}
         self._identities: dict[bytes, int] = {}
@@ -133,11 +146,8 @@ class Cursor:
         """Take in entries that were fully checked, with the tree and the registry behind them."""
         self.edge, self.registry = grown.edge, registry
         self._tiles.update(grown.tiles)
-        self._pending += judged
+        self._pending += [self._row(entry) for entry in judged]
         self._pending_bytes += sum([len(entry.entry) for entry in judged])
-        for entry in judged:
-            if entry.verified is not None:
-                self._identities.setdefault(entry.verified.identity, entry.leaf_index)
 
     def flush(self) -> None:
         """Make everything durable that was added. Raises StorageError; the cursor is then to be re-opened."""
@@ -146,12 +156,10 @@ class Cursor:
         record = _format_record(self.origin, self.edge)
         batch = CommitBatch(
             start=self._durable_size,
-            entries=[self._kept(entry) for entry in self._pending],
-            identities=[_row_identity(entry, self._identities) for entry in self._pending],
-            business_keys=[
-                () if entry.verified is None else entry.verified.business_keys for entry in self._pending
-            ],
-            governance_indices=[entry.leaf_index for entry in self._pending if entry.is_governance],
+            entries=[row.entry if row.is_kept else NOT_KEPT for row in self._pending],
+            identities=[row.identity for row in self._pending],
+            business_keys=[row.business_keys for row in self._pending],
+            governance_indices=_governance_indices(self._pending, self._durable_size),
             tiles=self._tiles,
         )
         self._store.commit(batch, expected=self._record, new=record, publish=False)
@@ -171,9 +179,23 @@ class Cursor:
         """Close the store; what was not flushed will be checked again."""
         self._store.close()
 
-    def _kept(self, judged: JudgedEntry) -> bytes:
-        keep = self.keeps_entries or judged.is_governance or judged.finding is not None
-        return judged.entry if keep else NOT_KEPT
+    def _row(self, judged: JudgedEntry) -> _Row:
+        """Return what is kept of an entry; its name is that of the first entry that has it."""
+        verified, identities = judged.verified, self._identities
+        identity: bytes | None = None
+        if verified is not None:
+            first = identities.setdefault(verified.identity, judged.leaf_index)
+            owns = judged.finding is None or judged.finding.first_index is None
+            if owns and first == judged.leaf_index:
+                identity = verified.identity
+        keeps, wrong = self.keeps_entries, judged.finding is not None
+        return _Row(
+            judged.entry,
+            keeps or judged.is_governance or wrong,
+            judged.is_governance,
+            identity or _nameless(judged.leaf_index),
+            verified.business_keys if keeps and verified is not None else (),
+        )
 
 
 class Grown:
@@ -195,7 +217,7 @@ class Lookups:
         tiles: dict[tuple[int, int], bytes],
         identities: dict[bytes, int],
         edge: TreeEdge,
-        pending: Sequence[JudgedEntry],
+        pending: Sequence[_Row],
     ) -> None:
         self._reader = reader
         self._tiles = tiles
@@ -220,7 +242,7 @@ class Lookups:
 
     def governance_indices(self) -> list[int]:
         """Return the leaf indices of all governance entries that count, ascending."""
-        pending = [entry.leaf_index for entry in self._pending if entry.is_governance]
+        pending = _governance_indices(self._pending, self._reader.tree_size)
         return [*self._reader.governance_indices(), *pending]
 
     def node_reader(self, grown: Grown | None = None) -> ReadNode:
@@ -270,13 +292,10 @@ def _fold(reader: Reader, origin: str) -> Registry:
     return registry
 
 
-def _row_identity(judged: JudgedEntry, first: dict[bytes, int]) -> bytes:
-    """Return the name an entry is stored under: its own, where it is the first that has it.
+def _governance_indices(rows: Sequence[_Row], start: int) -> list[int]:
+    return [index for index, row in enumerate(rows, start) if row.is_governance]
 
-    Another entry gets a name by its index, which no event has.
-    """
-    verified = judged.verified
-    owns = verified is not None and (judged.finding is None or judged.finding.first_index is None)
-    if verified is not None and owns and first.get(verified.identity) == judged.leaf_index:
-        return verified.identity
-    return hashlib.sha256(b"tlog-monitor nameless entry %d" % judged.leaf_index).digest()
+
+def _nameless(leaf_index: int) -> bytes:
+    """Return the name of an entry that does not own one: by its index, which no event has."""
+    return hashlib.sha256(b"tlog-monitor nameless entry %d" % leaf_index).digest()

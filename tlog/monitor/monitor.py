@@ -193,11 +193,11 @@ class Monitor:
         if waiting > 0:
             under = seen
             runs = self._source.runs(self._cursor.position, seen)
-            with show(waiting) as progress, closing(runs):
-                for run in runs:
-                    if run.note != under.note:
-                        under = self._see(run.note)
-                    checked = self._replay.check(run, under)
+            with show(waiting) as progress, closing(runs), closing(self._replay.ahead(runs)) as ahead:
+                for begun in ahead:
+                    if begun.run.note != under.note:
+                        under = self._see(begun.run.note)
+                    checked = self._replay.check(begun, under)
                     self._report(checked)
                     progress.advance(len(checked.judged))
                     if self._replay.is_flush_due or self._is_over(self._last_settled_s):

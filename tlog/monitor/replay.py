@@ -2,31 +2,36 @@
 
 A run is taken whole or not at all. First it has to lead to the signed root, joined to all that was checked
 before; that makes it part of the log, and part of one history. Then every entry is judged at its index. The
-signatures are verified in several threads, which libsodium's work without the interpreter lock allows.
+signatures are verified in several threads, which libsodium's work without the interpreter lock allows, and
+those of the runs that follow while the ones before are judged and written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from tlog.checkpoint import Checkpoint
 from tlog.client.trusted_log import VerifiedCheckpoint
 from tlog.errors import OutOfRangeError, ProofError, RefusedError, VerificationError
-from tlog.membership import Registry
 from tlog.merkle import leaf_hash
 from tlog.monitor.cursor import Cursor, Grown, Lookups
-from tlog.monitor.judge import JudgedEntry, judge, verify_or_refuse
+from tlog.monitor.judge import Authority, JudgedEntry, judge
 from tlog.monitor.prefix_tree import PrefixTree, join
 from tlog.monitor.source import Run
-from tlog.validate import VerifiedEntry
+from tlog.validate import VerifiedEntry, verify_each
 
-SLICE_ENTRIES = 64
+SLICE_ENTRIES = 128
 """How many entries one thread verifies at a time."""
+RUNS_AHEAD = 2
+"""How many runs are being verified while the one before them is judged."""
 
-MAX_PENDING_ENTRIES = 2_048
-MAX_PENDING_BYTES = 8 << 20
+MAX_PENDING_ENTRIES = 65_536
+"""How many checked entries become durable together: the more, the fewer pages of the index of names are
+written for each; what a kill loses of them is checked again within seconds."""
+MAX_PENDING_BYTES = 32 << 20
 
 
 class GenesisError(VerificationError):
@@ -49,6 +54,23 @@ class CheckedRun:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunRun:
+    """Holds a run whose entries are being verified by themselves, slice by slice."""
+
+    run: Run
+    slices: tuple[Future[list[VerifiedEntry | RefusedError]], ...]
+
+    def outcomes(self) -> list[VerifiedEntry | RefusedError]:
+        """Wait, and return what became of each entry."""
+        return [outcome for part in self.slices for outcome in part.result()]
+
+    def cancel(self) -> None:
+        """Begin no slice that is not begun."""
+        for part in self.slices:
+            part.cancel()
+
+
 class Replay:
     """Checks runs of one log in order, from where a cursor stands.
 
@@ -57,29 +79,59 @@ class Replay:
 
     def __init__(self, cursor: Cursor, *, genesis_leaf_hash: bytes | None, threads: Executor) -> None:
         self._cursor = cursor
+        self._authority = Authority(cursor.registry)
         self._genesis_leaf_hash = genesis_leaf_hash
         self._threads = threads
 
-    def check(self, run: Run, under: VerifiedCheckpoint) -> CheckedRun:
+    def ahead(self, runs: Iterator[Run]) -> Generator[BegunRun, None, None]:
+        """Yield runs in their order, while the entries of those that follow are verified already.
+
+        What `runs` raises is raised behind the runs that came before it.
+        """
+        begun: deque[BegunRun] = deque()
+        ended: Exception | None = None
+        is_open = True
+        try:
+            while is_open or begun:
+                while is_open and len(begun) <= RUNS_AHEAD:
+                    try:
+                        run = next(runs, None)
+                    except Exception as error:  # noqa: BLE001 - raised in its turn
+                        run, ended = None, error
+                    if run is None:
+                        is_open = False
+                    else:
+                        begun.append(self._begin(run))
+                if begun:
+                    yield begun.popleft()
+            if ended is not None:
+                raise ended
+        finally:
+            for one in begun:
+                one.cancel()
+
+    def _begin(self, run: Run) -> BegunRun:
+        starts = range(0, len(run.entries), SLICE_ENTRIES)
+        slices = [run.entries[at : at + SLICE_ENTRIES] for at in starts]
+        return BegunRun(
+            run=run,
+            slices=tuple([self._threads.submit(verify_each, part, self._cursor.origin) for part in slices]),
+        )
+
+    def check(self, begun: BegunRun, under: VerifiedCheckpoint) -> CheckedRun:
         """Check the run that comes next, and move the cursor behind it, in memory.
 
-        `under` is the verified checkpoint in `run.note`. Raises ProofError when the entries, behind those
+        `under` is the verified checkpoint in the run's note. Raises ProofError when the entries, behind those
         that were checked, do not lead to its root, and GenesisError for another genesis than the pinned one;
         then nothing has moved.
         """
-        cursor, checkpoint = self._cursor, under.checkpoint
+        run, cursor, checkpoint = begun.run, self._cursor, under.checkpoint
         if run.start != cursor.position or not run.entries or run.end > checkpoint.tree_size:
             raise ProofError(
                 f"entries [{run.start}, {run.end}) came under a checkpoint of size {checkpoint.tree_size}, "
                 f"and entry {cursor.position} is next"
             )
-        slices = [run.entries[at : at + SLICE_ENTRIES] for at in range(0, len(run.entries), SLICE_ENTRIES)]
-        verifying = [self._threads.submit(_verify_slice, part, cursor.origin) for part in slices]
-        try:
-            outcomes = [outcome for part in verifying for outcome in part.result()]
-        finally:
-            for part in verifying:
-                part.cancel()
+        outcomes = begun.outcomes()
         leaf_hashes = [
             outcome.leaf_hash if isinstance(outcome, VerifiedEntry) else leaf_hash(entry)
             for entry, outcome in zip(run.entries, outcomes, strict=True)
@@ -87,9 +139,9 @@ class Replay:
         grown = cursor.grow(leaf_hashes)
         self._require_root(grown, run, checkpoint)
         self._require_genesis(run.start, leaf_hashes[0])
-        judged, registry = self._judge(run, outcomes)
+        judged = self._judge(run, outcomes)
         checked = CheckedRun(under=under, judged=tuple(judged), grown=grown, right=tuple(run.right))
-        cursor.add(judged, registry, grown)
+        cursor.add(judged, self._authority.registry, grown)
         return checked
 
     @property
@@ -100,23 +152,23 @@ class Replay:
             or self._cursor.pending_bytes >= MAX_PENDING_BYTES
         )
 
-    def _judge(
-        self, run: Run, outcomes: Sequence[VerifiedEntry | RefusedError]
-    ) -> tuple[list[JudgedEntry], Registry]:
-        registry = self._cursor.registry
+    def _judge(self, run: Run, outcomes: Sequence[VerifiedEntry | RefusedError]) -> list[JudgedEntry]:
+        cursor = self._cursor
+        if self._authority.registry is not cursor.registry:  # a run before was not taken
+            self._authority = Authority(cursor.registry)
         judged: list[JudgedEntry] = []
         here: dict[bytes, int] = {}
-        with self._cursor.lookups() as lookups:
+        with cursor.lookups() as lookups:
 
             def find(identity: bytes) -> int | None:
                 return here[identity] if identity in here else lookups.find(identity)
 
             for index, (entry, outcome) in enumerate(zip(run.entries, outcomes, strict=True), run.start):
-                one, registry = judge(index, entry, outcome, registry=registry, find=find)
+                one = judge(index, entry, outcome, authority=self._authority, find=find)
                 if one.verified is not None:
                     here.setdefault(one.verified.identity, index)
                 judged.append(one)
-        return judged, registry
+        return judged
 
     def _require_root(self, grown: Grown, run: Run, checkpoint: Checkpoint) -> None:
         try:
@@ -139,7 +191,3 @@ class Replay:
                 f"entry 0 has leaf hash {first_leaf_hash.hex()}, and {pinned.hex()} is pinned: this is "
                 "another log under the same origin, or the pinned hash is wrong"
             )
-
-
-def _verify_slice(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry | RefusedError]:
-    return [verify_or_refuse(entry, origin) for entry in entries]
