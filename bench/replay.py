@@ -32,7 +32,7 @@ from tlog.monitor.cursor import Cursor
 from tlog.monitor.judge import Authority, JudgedEntry, judge
 from tlog.monitor.replay import MAX_PENDING_ENTRIES
 from tlog.policy import build_policy, format_policy
-from tlog.storage.lmdb_store import FORMAT
+from tlog.storage.lmdb_layout import FORMAT
 from tlog.validate import VerifiedEntry, verify_entries
 
 QUESTION = "How fast does a monitor replay a log, and how fast is a log mirrored?"

@@ -13,10 +13,10 @@ from typing import Final
 from tlog.errors import RefusalReason, RefusedError
 from tlog.fsck.findings import Finding, Part
 from tlog.membership import Registry
-from tlog.monitor.judge import ALONE, JudgedEntry, judge, verify_or_refuse
+from tlog.monitor.judge import ALONE, Authority, JudgedEntry, judge
 from tlog.monitor.judge import Finding as BrokenRule
 from tlog.monitor.replay import SLICE_ENTRIES
-from tlog.validate import VerifiedEntry
+from tlog.validate import VerifiedEntry, verify_each
 
 MAX_BROKEN: Final = 1_000
 """How many broken rules are kept in full."""
@@ -26,7 +26,7 @@ class RulesCheck:
     """Judges entries in order, and folds the membership out of them; `threads` verify signatures."""
 
     def __init__(self, origin: str, threads: Executor) -> None:
-        self.registry = Registry.EMPTY
+        self._authority = Authority(Registry.EMPTY)
         self.governance_entries = 0
         self._origin = origin
         self._threads = threads
@@ -34,6 +34,11 @@ class RulesCheck:
         self._broken_count = 0
         self.gap: int | None = None
         """The first entry that was damaged and could not be judged: the membership is unknown from there."""
+
+    @property
+    def registry(self) -> Registry:
+        """Return the membership behind the entries judged so far."""
+        return self._authority.registry
 
     def add(
         self, start: int, entries: Sequence[bytes | None], disputed: Sequence[int]
@@ -51,7 +56,7 @@ class RulesCheck:
                 self.gap = index if self.gap is None else self.gap
                 judged.append(None)
                 continue
-            one, self.registry = judge(index, entry, outcome, registry=self.registry, find=lambda _: None)
+            one = judge(index, entry, outcome, authority=self._authority, find=lambda _: None)
             self.governance_entries += one.is_governance
             if one.finding is not None:
                 self._broken_count += 1
@@ -91,7 +96,8 @@ class RulesCheck:
         return [outcome for part in parts for outcome in part]
 
     def _verify_slice(self, entries: Sequence[bytes | None]) -> list[VerifiedEntry | RefusedError]:
-        return [_MISSING if entry is None else verify_or_refuse(entry, self._origin) for entry in entries]
+        verified = iter(verify_each([entry for entry in entries if entry is not None], self._origin))
+        return [_MISSING if entry is None else next(verified) for entry in entries]
 
 
 _MISSING: Final = RefusedError(RefusalReason.MALFORMED_ENVELOPE, "there is no such entry")
