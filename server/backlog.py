@@ -78,6 +78,11 @@ class Backlog:
             self._entries -= entries
             self._bytes -= size_bytes
 
+    @property
+    def entries(self) -> int:
+        """Return how many entries are counted."""
+        return self._entries
+
     def refuse_all(self, error: StorageError) -> None:
         """Take no more calls, until the server is started again; those that were counted go on."""
         self._refusal = str(error)
