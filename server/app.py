@@ -30,6 +30,7 @@ from server.log_service import LogService
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
+from server.reading_access import ReadingAccess
 from server.sequencer import NotesPace, Sequencer
 from server.signing_guard import SigningGuard
 from server.threads import Threads, open_pool, spare_what_stays
@@ -198,6 +199,7 @@ class Server:
             backlog,
             parts.feed,
             parts.metrics,
+            ReadingAccess.of(config, parts.log.origin),
             threads=parts.threads,
             max_calls=config.grpc.max_concurrent_calls,
             max_streams=config.grpc.max_concurrent_streams,

@@ -7,12 +7,21 @@ are relative to the file's own directory, so that a log's directory can be moved
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, field
 
-from tlog.config_file import Address, FilePath, FilePathOrNone, Port, Section, decode_config, read_config
+from tlog.config_file import (
+    Address,
+    FilePath,
+    FilePathOrNone,
+    Port,
+    Section,
+    Text,
+    decode_config,
+    read_config,
+)
 from tlog.errors import ConfigError
 from tlog.tls_config import ClientTlsSection, TlsSection
 
@@ -106,6 +115,15 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     """Most entries of one commit; at least one whole Append of 1,000."""
 
 
+class AccessSection(Section, frozen=True, kw_only=True):
+    """Says who may read, over gRPC and HTTP; who may append is decided by signatures and the membership."""
+
+    read: Literal["public", "members"] | Annotated[tuple[Text, ...], Meta(min_length=1, max_length=64)] = (
+        "public"
+    )
+    """`"public"`; `"members"`: active ones, by certificate; or a list: those who have one of these roles."""
+
+
 class StoreSection(Section, frozen=True, kw_only=True):
     """Tunes the store."""
 
@@ -125,6 +143,7 @@ class Config(Section, frozen=True, kw_only=True):
     gossip: GossipSection = field(default_factory=GossipSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
+    access: AccessSection = field(default_factory=AccessSection)
     tls: TlsSection = field(default_factory=TlsSection)
     client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)
     """How witnesses are called."""
@@ -135,6 +154,10 @@ def parse_config(text: str) -> Config:
     config = decode_config(text, Config, what="the configuration", documented_in="docs/operations.md")
     _check_key_sources(config.log)
     config.tls.require_complete()
+    if config.access.read != "public" and not config.tls.client_ca_path:
+        raise ConfigError(
+            "[access] read lets not everybody read, and nobody can tell who calls: set [tls] client_ca_path"
+        )
     config.tls.require_safe(config.grpc.listen_address, "[grpc]")
     if config.metrics.enabled:
         config.tls.require_safe(config.metrics.listen_address, "[metrics]")

@@ -9,6 +9,7 @@ from server.config import Config
 from server.grpc_server import format_address
 from server.metrics import Metrics
 from server.metrics_http import serve_metrics
+from server.reading_access import ReadingAccess
 from server.threads import Threads, open_pool
 from server.tile_http import TileServer
 from server.wire import Sample
@@ -43,11 +44,14 @@ async def serve_http(
         place = format_address(config.metrics.listen_address, listener.port)
         urls["metrics"] = f"{scheme}://{place}/metrics"
     if config.tiles.enabled:
-        tiles = TileServer(log, metrics, reading=threads.reading, stop_timeout_s=config.grpc.stop_timeout_s)
+        access = ReadingAccess.of(config, log.origin)
+        tiles = TileServer(
+            log, metrics, access, reading=threads.reading, stop_timeout_s=config.grpc.stop_timeout_s
+        )
         port = await tiles.start(
             config.tiles.listen_address,
             config.tiles.port,
-            None if tls is None else tls.http_context(asks_clients=False),
+            None if tls is None else tls.http_context(asks_clients=not access.is_public),
         )
         stack.push_async_callback(tiles.stop)
         urls["tiles"] = f"{scheme}://{format_address(config.tiles.listen_address, port)}"

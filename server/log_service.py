@@ -15,6 +15,7 @@ from server.backlog import Backlog
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
+from server.reading_access import ReadingAccess
 from server.threads import Threads
 from tlog.errors import MalformedError, OutOfRangeError
 from tlog.log_view import LogView, SignedCheckpoint
@@ -44,17 +45,22 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         backlog: Backlog,
         feed: CheckpointFeed,
         metrics: Metrics,
+        access: ReadingAccess,
         *,
         threads: Threads,
         max_calls: int,
         max_streams: int,
     ) -> None:
-        """Serve a log with at most so many unary calls and so many streams at a time."""
+        """Serve a log, with at most so many unary calls and so many streams at a time.
+
+        Who may read is what `access` says; to append takes no such right.
+        """
         self.metrics = metrics
         self.calls = CallLimit("calls", max_calls)
         self.streams = CallLimit("streams", max_streams)
         self._reads = CallLimit("reads", MAX_WAITING_READS)
         self._log = log
+        self._access = access
         self._feed = feed
         self._reading = threads.reading
         self._appending = Appending(log, sequencer, backlog, feed, threads)
@@ -69,7 +75,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetCheckpointRequest, context: Context
     ) -> log_pb2.GetCheckpointResponse:
         """Return the newest published checkpoint."""
-        return await self._read(_checkpoint_response, request.trusted_tree_size)
+        return await self._read(context, _checkpoint_response, request.trusted_tree_size)
 
     @stream
     async def WatchCheckpoints(
@@ -77,11 +83,11 @@ class LogService(log_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[log_pb2.WatchCheckpointsResponse]:
         """Stream published checkpoints, refreshed ones too, until the client or the server ends it."""
         known = request.trusted_tree_size
-        published: SignedCheckpoint | None = await self._newest_published()
+        published: SignedCheckpoint | None = await self._newest_published(context)
         while published is not None:
             yield log_pb2.WatchCheckpointsResponse(
                 checkpoint=published.note,
-                consistency_proof=await self._read(consistency, known, published.tree_size),
+                consistency_proof=await self._read(context, consistency, known, published.tree_size),
             )
             known = published.tree_size
             published = await self._feed.wait_for_other(published)
@@ -91,7 +97,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetInclusionProofsRequest, context: Context
     ) -> log_pb2.GetInclusionProofsResponse:
         """Prove many entries against one tree."""
-        return await self._read(_inclusion_response, request, _checked_keys(request.keys))
+        return await self._read(context, _inclusion_response, request, _checked_keys(request.keys))
 
     @unary
     async def GetConsistencyProof(
@@ -104,7 +110,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
                 f"first_tree_size {first} is above second_tree_size {second}: give the smaller one first"
             )
         return log_pb2.GetConsistencyProofResponse(
-            hashes=await self._read(LogView.prove_consistency, first, second)
+            hashes=await self._read(context, LogView.prove_consistency, first, second)
         )
 
     @stream
@@ -112,7 +118,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetEntriesRequest, context: Context
     ) -> AsyncIterator[log_pb2.GetEntriesResponse]:
         """Stream entries in proven runs, each read in a snapshot of its own: a slow reader pins nothing."""
-        published = await self._read(LogView.published)
+        published = await self._read(context, LogView.published)
         start, end = request.start, request.end or published.tree_size
         if not start <= end <= published.tree_size:
             raise OutOfRangeError(
@@ -121,12 +127,14 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             )
         response = log_pb2.GetEntriesResponse(
             checkpoint=published.note,
-            consistency_proof=await self._read(consistency, request.trusted_tree_size, published.tree_size),
+            consistency_proof=await self._read(
+                context, consistency, request.trusted_tree_size, published.tree_size
+            ),
         )
         if start == end:
             yield response
         while start < end:
-            response.MergeFrom(await self._read(_entries_response, start, end, published.tree_size))
+            response.MergeFrom(await self._read(context, _entries_response, start, end, published.tree_size))
             yield response
             start = response.range_proof.end
             response = log_pb2.GetEntriesResponse()
@@ -136,25 +144,29 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self, request: log_pb2.GetReceiptsRequest, context: Context
     ) -> log_pb2.GetReceiptsResponse:
         """Return receipts under the newest published checkpoint."""
-        return await self._read(_receipts_response, _checked_keys(request.keys))
+        return await self._read(context, _receipts_response, _checked_keys(request.keys))
 
     @unary
     async def Lookup(self, request: log_pb2.LookupRequest, context: Context) -> log_pb2.LookupResponse:
         """Find entries by business key, each proven; that none is missing is not proven."""
         if request.limit > MAX_LOOKUP_ENTRIES:
             raise MalformedError(f"limit is {request.limit}: ask for at most {MAX_LOOKUP_ENTRIES} and go on")
-        return await self._read(_lookup_response, request)
+        return await self._read(context, _lookup_response, request)
 
-    async def _newest_published(self) -> SignedCheckpoint:
+    async def _newest_published(self, context: Context) -> SignedCheckpoint:
         """Return the newest published checkpoint, which the feed of a worker may not have been told yet."""
-        published = await self._read(LogView.published)
+        published = await self._read(context, LogView.published)
         if published.tree_size > self._feed.newest.tree_size:
             self._feed.publish(published)
         return self._feed.newest
 
-    async def _read(self, function: Callable[..., T], *arguments: object) -> T:
+    async def _read(self, context: Context, function: Callable[..., T], *arguments: object) -> T:
+        """Ask a view for a caller who may read it. Raises AccessError."""
+        uris = self._access.uris(context)
+
         def view_and_call() -> T:
             with self._log.view() as view:
+                self._access.require(view, uris)
                 return function(view, *arguments)
 
         with self._reads.one_more():

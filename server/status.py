@@ -12,6 +12,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from tlog.errors import (
+    AccessError,
     BatchRefusedError,
     CorruptionError,
     MalformedError,
@@ -40,6 +41,7 @@ STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {
     MalformedError: grpc.StatusCode.INVALID_ARGUMENT,
     OutOfRangeError: grpc.StatusCode.OUT_OF_RANGE,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
+    AccessError: grpc.StatusCode.PERMISSION_DENIED,
     PushbackError: grpc.StatusCode.UNAVAILABLE,
     CorruptionError: grpc.StatusCode.DATA_LOSS,
     StateUnknownError: grpc.StatusCode.UNAVAILABLE,

@@ -10,6 +10,7 @@ import ssl
 from concurrent.futures import Executor
 
 from server.metrics import Metrics
+from server.reading_access import ReadingAccess
 from tlog.errors import ConfigError
 from tlog.http_listener import HttpLimits, HttpListener
 from tlog.log import Log
@@ -24,8 +25,13 @@ IDLE_TIMEOUT_S = 15.0
 class TileServer:
     """Serves one log's tiles; belongs to the event loop that starts it."""
 
-    def __init__(self, log: Log, metrics: Metrics, *, reading: Executor, stop_timeout_s: float) -> None:
-        """Serve a log, reading its store in `reading`; a stop waits so long for responses under way."""
+    def __init__(
+        self, log: Log, metrics: Metrics, access: ReadingAccess, *, reading: Executor, stop_timeout_s: float
+    ) -> None:
+        """Serve a log to whom `access` lets, reading its store in `reading`.
+
+        A stop waits so long for responses under way.
+        """
 
         def count(answer: TileAnswer) -> None:
             metrics.tile_request(
@@ -33,7 +39,14 @@ class TileServer:
             )
 
         source = LogTileSource(name=log.origin, open_view=log.view)
-        self._application = tile_application(source, reading, count)
+
+        def require_reader(certificate: bytes | None) -> None:
+            with log.view() as view:
+                access.require(view, access.uris_of_certificate(certificate))
+
+        self._application = tile_application(
+            source, reading, count, None if access.is_public else require_reader
+        )
         self._stop_timeout_s = stop_timeout_s
         self._listener: HttpListener | None = None
 

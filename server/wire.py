@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from server.config import Config
 from tlog.errors import (
+    AccessError,
     BatchRefusedError,
     ConfigError,
     ConflictError,
@@ -194,6 +195,7 @@ _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(From
 _KINDS: dict[str, type[TlogError]] = {
     kind.__name__: kind
     for kind in (
+        AccessError,
         ConfigError,
         ConflictError,
         CorruptionError,

@@ -27,6 +27,7 @@ from server.link import Link
 from server.log_service import LogService
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
+from server.reading_access import ReadingAccess
 from server.remote_log import RemoteLog
 from server.remote_sequencer import RemoteSequencer
 from server.threads import Threads, spare_what_stays
@@ -106,6 +107,7 @@ class Worker:
             self._backlog,
             self._feed,
             self._metrics,
+            ReadingAccess.of(config, log.origin),
             threads=Threads.open(stack),
             max_calls=share(config.grpc.max_concurrent_calls, config),
             max_streams=share(config.grpc.max_concurrent_streams, config),

@@ -28,6 +28,7 @@
     │   ├── RefusedError              one entry, with the reason
     │   ├── BatchRefusedError         a batch, with a RefusedError for every bad position
     │   └── PushbackError             not now: try again after `retry_after_s`
+    ├── AccessError                 this caller may not read this log
     ├── ConfigError                 a configuration, a key file or an argument cannot be used
     └── RemoteError                 the other side could not be reached, or broke the protocol
         ├── WitnessConflictError      a witness holds another size of this log: prove from that one
@@ -208,6 +209,10 @@ class PushbackError(SubmitError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class AccessError(TlogError):
+    """Says that whoever called may not read this log, and who may."""
 
 
 class ConfigError(TlogError):

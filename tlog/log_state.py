@@ -57,7 +57,17 @@ def recover_state(store: Store, note: bytes, verifier: NoteVerifier) -> LogState
             f"checkpoint says {checkpoint.tree_size} and {checkpoint.root_hash.hex()}: "
             "restore this store, do not sign with it"
         )
-    registry = Registry.EMPTY
+    registry = fold_governance(Registry.EMPTY, store.origin, governance)
+    return LogState(signed=signed, edge=edge, registry=registry, is_frozen=is_frozen)
+
+
+def fold_governance(
+    registry: Registry, origin: str, governance: Sequence[tuple[int, bytes, bytes]]
+) -> Registry:
+    """Apply stored governance entries, each with its index and leaf hash, to the registry before them.
+
+    Raises CorruptionError when one is not the leaf that it should be, or does not follow.
+    """
     for index, entry, leaf in governance:
         if leaf_hash(entry) != leaf:
             raise CorruptionError(
@@ -65,14 +75,14 @@ def recover_state(store: Store, note: bytes, verifier: NoteVerifier) -> LogState
                 "restore this store, do not sign"
             )
         try:
-            verified = verify_entry(entry, store.origin)
+            verified = verify_entry(entry, origin)
             registry = registry.apply(verified.event, verified.public_keys, leaf)
         except RefusedError as error:
             raise CorruptionError(
                 f"governance entry {index} is none, or does not follow from those before it ({error}): "
                 "restore this store, do not sign"
             ) from error
-    return LogState(signed=signed, edge=edge, registry=registry, is_frozen=is_frozen)
+    return registry
 
 
 def prepare(

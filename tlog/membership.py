@@ -119,6 +119,10 @@ class Registry:
             f"issue a {shown(event.type)}",
         )
 
+    def source_owner(self, source: str) -> Member | None:
+        """Return the member who registered just this source, whatever its status; None where nobody did."""
+        return self._source_owners.get(source)
+
     def apply(self, event: Event, public_keys: Sequence[bytes], leaf_hash: bytes) -> Registry:
         """Return the registry after a governance entry whose leaf hash this is; its signatures are verified.
 

@@ -12,12 +12,13 @@ import gzip
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import TypeAlias
 
 from aiohttp import web
 
-from tlog.errors import MalformedError, NotFoundError, StorageError
+from tlog.errors import AccessError, MalformedError, NotFoundError, StorageError
 from tlog.tile_source.base import CHECKPOINT_PATH, TileSource
 from tlog.tiles import ENTRIES_LEVEL, TILE_WIDTH, parse_tile_path
 
@@ -40,6 +41,9 @@ ERROR_CACHING = "no-store"
 
 TEXT = "text/plain; charset=utf-8"
 BINARY = "application/octet-stream"
+
+RequiresReader: TypeAlias = Callable[[bytes | None], None]
+"""Requires that whoever showed this certificate (DER) may read; in a thread. Raises AccessError."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,25 +86,33 @@ class TileAnswer:
 
 
 def tile_application(
-    source: TileSource, reading: Executor, on_answer: Callable[[TileAnswer], None] = lambda _: None
+    source: TileSource,
+    reading: Executor,
+    on_answer: Callable[[TileAnswer], None] = lambda _: None,
+    require_reader: RequiresReader | None = None,
 ) -> web.Application:
     """Make the application that serves a source, which any number of threads may read at once.
 
-    `reading` runs what blocks; `on_answer` hears of every answer.
+    `reading` runs what blocks; `on_answer` hears of every answer. Without `require_reader` everybody reads.
     """
     # One handler for every path and method, so that every answer is counted and timed in one place.
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", _Tiles(source, reading, on_answer).answer)
+    application.router.add_route("*", "/{path:.*}", _Tiles(source, reading, on_answer, require_reader).answer)
     return application
 
 
 class _Tiles:
     def __init__(
-        self, source: TileSource, reading: Executor, on_answer: Callable[[TileAnswer], None]
+        self,
+        source: TileSource,
+        reading: Executor,
+        on_answer: Callable[[TileAnswer], None],
+        require_reader: RequiresReader | None,
     ) -> None:
         self._source = source
         self._reading = reading
         self._on_answer = on_answer
+        self._require_reader = require_reader
         self._held_bytes = 0
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
 
@@ -154,7 +166,11 @@ class _Tiles:
         loop = asyncio.get_running_loop()
         try:
             async with self._turns:
-                return await loop.run_in_executor(self._reading, self._read, path, accepts)
+                return await loop.run_in_executor(
+                    self._reading, self._read, path, accepts, _certificate(request)
+                )
+        except AccessError as error:
+            return _Resource.error(403, str(error), kind=_kind(path))
         except NotFoundError as error:
             return _Resource.error(404, str(error), kind=_kind(path))
         except MalformedError:
@@ -165,8 +181,16 @@ class _Tiles:
             _LOGGER.exception("a request for %r failed with a bug", path)
             return _Resource.error(500, "internal error: the server's log has the details", kind=_kind(path))
 
-    def _read(self, path: str, gzip_accepted: bool) -> _Resource:
-        """Read one resource from the store; runs in a thread."""
+    def _read(self, path: str, gzip_accepted: bool, certificate: bytes | None) -> _Resource:
+        """Read one resource from the store, for whoever may; runs in a thread."""
+        if self._require_reader is None:
+            return self._readable(path, gzip_accepted)
+        self._require_reader(certificate)
+        resource = self._readable(path, gzip_accepted)
+        # RFC 9111: no cache that others share may keep it.
+        return replace(resource, caching=f"private, {resource.caching}")
+
+    def _readable(self, path: str, gzip_accepted: bool) -> _Resource:
         if path == CHECKPOINT_PATH:
             return _Resource(
                 kind="checkpoint",
@@ -225,6 +249,12 @@ async def _send(request: web.Request, response: web.Response) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+def _certificate(request: web.Request) -> bytes | None:
+    """Return the certificate (DER) that a client showed, and the handshake checked; None without one."""
+    tls = None if request.transport is None else request.transport.get_extra_info("ssl_object")
+    return None if tls is None else tls.getpeercert(binary_form=True)
 
 
 def _kind(path: str) -> str:

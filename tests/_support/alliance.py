@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from tlog.ed25519 import PrivateKey
 from tlog.envelope import sign_entry
 from tlog.event import build_event
-from tlog.governance import Member, MemberKey, Rules, build_genesis, build_member, build_rules
+from tlog.governance import (
+    DEFAULT_QUOTA,
+    Member,
+    MemberKey,
+    MemberStatus,
+    Quota,
+    Rules,
+    build_genesis,
+    build_member,
+    build_rules,
+)
 from tlog.merkle import leaf_hash
 from tlog.note import Signer
 
@@ -64,13 +74,23 @@ class Alliance:
         self.governance.append(entry)
         return entry
 
-    def add_member(self, member_id: str, roles: Sequence[str], *, revoked: bool = False) -> bytes:
+    def add_member(
+        self,
+        member_id: str,
+        roles: Sequence[str],
+        *,
+        revoked: bool = False,
+        status: MemberStatus = MemberStatus.ACTIVE,
+        quota: Quota = DEFAULT_QUOTA,
+    ) -> bytes:
         member = Member(
             id=member_id,
             name=member_id.title(),
             sources=(self.source(member_id),),
             roles=tuple(roles),
             keys=(MemberKey(public_key=key(member_id).public_key, revoked=revoked),),
+            quota=quota,
+            status=status,
         )
         return self.add_governance(
             build_member(origin=self.origin, time=TIME, **self.next_link(), member=member)

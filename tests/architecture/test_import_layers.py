@@ -73,6 +73,7 @@ LAYERS = (
             "tlog.governance_schema",
             "tlog.restored",
             "tlog.membership",
+            "tlog.reading",
             "tlog.validate",
             "tlog.evidence.*",
             "tlog.trade.*",

@@ -12,8 +12,10 @@ from server.backlog import Backlog
 from server.log_service import LogService, Threads
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
+from server.reading_access import ReadingAccess
 from server.sequencer import Sequencer
 from tlog.log import Log
+from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
 from tlog.storage.memory import MemoryStore
 from tlog.v1 import log_pb2
@@ -50,8 +52,9 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         sequencer.start()
         pool = ThreadPoolExecutor(2)
         threads = Threads(verifying=pool, answering=pool, reading=pool)
+        everybody = ReadingAccess(parse_reading_rule("public"), log.origin)
         service = LogService(
-            log, sequencer, backlog, feed, metrics, threads=threads, max_calls=100, max_streams=10
+            log, sequencer, backlog, feed, metrics, everybody, threads=threads, max_calls=100, max_streams=10
         )
 
         def counted() -> float | None:

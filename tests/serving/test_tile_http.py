@@ -23,11 +23,13 @@ from _support.tiled_log import ORIGIN, SIGNER, checkpoint_note, path_of, sha256,
 
 from server import tile_http
 from server.metrics import Metrics
+from server.reading_access import ReadingAccess
 from server.tile_http import TileServer
 from tlog.errors import CorruptionError
 from tlog.http_listener import HttpListener
 from tlog.integrate import TreeEdge, integrate
 from tlog.log_view import LogView
+from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
 from tlog.storage.memory import MemoryStore
 from tlog.tile_application import READS_AT_ONCE, accepts_gzip, tile_application
@@ -105,7 +107,8 @@ def serving(log: OpaqueLog) -> Iterator[Served]:
     async def run() -> None:
         loops.append(asyncio.get_running_loop())
         with ThreadPoolExecutor(2) as reading:
-            server = TileServer(log, served.metrics, reading=reading, stop_timeout_s=5.0)  # type: ignore[arg-type]
+            everybody = ReadingAccess(parse_reading_rule("public"), log.origin)
+            server = TileServer(log, served.metrics, everybody, reading=reading, stop_timeout_s=5.0)  # type: ignore[arg-type]
             served.port = await server.start("127.0.0.1", 0)
             ready.set()
             await stop.wait()

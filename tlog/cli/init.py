@@ -80,11 +80,15 @@ cosigner_key_path = "cosigner.key"
 # max_queued_bytes = 67108864
 # max_commit_entries = 4000
 
+[access]
+# Who may read: "public", "members" (by certificate), or a list of roles, such as ["bank", "customs"].
+# read = "public"
+
 [tls]
 # What gRPC, metrics and tiles are served with; a renewed certificate is used without a restart.
-# certificate_path = "server.crt"
-# key_path = "server.key"
-# client_ca_path = "client-ca.crt"
+# certificate_path = ""
+# key_path = ""
+# client_ca_path = ""
 # allow_plaintext_on_network = false
 
 [client_tls]

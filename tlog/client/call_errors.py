@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 from tlog.client.retry import CallFailed
 from tlog.client.wire import decode_refusal, printable
 from tlog.errors import (
+    AccessError,
     MalformedError,
     NotFoundError,
     OutOfRangeError,
@@ -36,6 +37,7 @@ _PLAIN: dict[grpc.StatusCode, type[TlogError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: MalformedError,
     grpc.StatusCode.OUT_OF_RANGE: OutOfRangeError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.PERMISSION_DENIED: AccessError,
 }
 _NEXT_STEP = {
     grpc.StatusCode.UNAVAILABLE: "check that the log runs and listens there",
@@ -50,7 +52,8 @@ def decode_call_error(error: grpc.RpcError, *, address: str, entries_sent: int |
     """Decode how a call failed, and whether it may be tried again.
 
     A refusal (only an append of `entries_sent` entries has one) becomes BatchRefusedError; a retry delay
-    PushbackError; INVALID_ARGUMENT, OUT_OF_RANGE and NOT_FOUND their namesakes; all else RemoteError.
+    PushbackError; INVALID_ARGUMENT, OUT_OF_RANGE and NOT_FOUND their namesakes; PERMISSION_DENIED of a
+    reader AccessError; all else RemoteError.
     """
     code, text = error.code(), printable(error.details() or "no reason given")
     try:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tlog.encoding import shown
-from tlog.errors import ConfigError, NotFoundError, RemoteError
+from tlog.errors import AccessError, ConfigError, NotFoundError, RemoteError
 from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
 from tlog.note import MAX_NOTE_BYTES
 from tlog.tile_source.base import CHECKPOINT_PATH, check_tile_bytes, max_tile_bytes
@@ -35,6 +35,7 @@ CONCURRENCY = 8
 _GONE = frozenset({404, 410})
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OK = 200
+_FORBIDDEN = 403
 # What zlib calls "gzip, with its header and checksum".
 _GZIP_WINDOW_BITS = 31
 _CHUNK_BYTES = 2**16
@@ -181,6 +182,8 @@ def _check_status(response: httpx.Response, url: str) -> None:
     status = response.status_code
     if status in _GONE:
         raise NotFoundError(f"{url} does not exist (HTTP {status})")
+    if status == _FORBIDDEN:
+        raise AccessError(f"{url} is refused (HTTP 403): this log is not read by everybody")
     if status in _WORTH_ANOTHER_TRY:
         raise _TryAgainError(f"{url} is refused for now (HTTP {status})")
     if response.is_redirect:
