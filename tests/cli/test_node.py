@@ -27,6 +27,7 @@ from tlog.node.config import (
     parse_config,
 )
 from tlog.policy import build_policy, format_policy
+from tlog.tls_config import ClientTlsSection, TlsSection
 
 LOG = TwoHistories(12)
 LOG.fork("other", 5, 12)
@@ -63,13 +64,16 @@ def test_every_line_that_is_commented_out_shows_the_default() -> None:
     examples = msgspec.structs.replace(config.alerts, jsonl_path=None, command=None, webhook_url=None)
     assert msgspec.structs.replace(config, alerts=examples) == Config()
     shown = set(re.findall(r"^([a-z_]+) = ", uncommented, flags=re.MULTILINE))
-    sections = (config.node, config.gossip, config.alerts, config.monitor)
+    sections = (config.node, config.gossip, config.tls, config.client_tls, config.alerts, config.monitor)
     assert shown == {name for section in sections for name in section.__struct_fields__}
 
 
 def test_the_documentation_lists_every_name() -> None:
     text = (REPOSITORY / "docs" / "gossip.md").read_text()
-    sections = (NodeSection, GossipSection, LogTable, SinksSection, RoleSection)
+    sections = (
+        *(NodeSection, GossipSection, TlsSection, ClientTlsSection),
+        *(LogTable, SinksSection, RoleSection),
+    )
     names = {name for section in sections for name in section.__struct_fields__}
     assert names <= set(re.findall(r"`([a-z_]+)`", text))
 
