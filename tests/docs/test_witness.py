@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tlog.cli.witness import witness
+from tlog.tls_config import TlsSection
 from tlog.witness.config import HttpSection, LogTable, WitnessSection
 
 PAGE = (Path(__file__).parents[2] / "docs" / "witness.md").read_text(encoding="utf-8")
@@ -22,9 +23,10 @@ def test_every_key_of_the_configuration_is_listed_with_its_default() -> None:
     listed = {row[1].strip("`"): row[2].strip("`") for row in ROWS if len(row) == 4 and row[1] != "key"}
     listed.pop("---")
     expected = {}
-    for section in (WitnessSection, HttpSection, LogTable):
+    for section in (WitnessSection, HttpSection, TlsSection, LogTable):
         for field in msgspec.structs.fields(section):
             shown = f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
+            shown = shown.lower() if isinstance(field.default, bool) else shown
             expected[field.encode_name] = "required" if field.required else shown
     assert listed == expected
 
