@@ -28,6 +28,7 @@ from server.http_side import serve_http
 from server.log_keys import open_log
 from server.log_service import LogService
 from server.metrics import Metrics
+from server.operator_view import OperatorView
 from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
 from server.reading_access import ReadingAccess
@@ -56,7 +57,11 @@ class TakesCalls(Protocol):
         ...
 
     async def open(self) -> None:
-        """Answer calls, and let health say so. Raises ConfigError."""
+        """Answer calls. Raises ConfigError."""
+        ...
+
+    async def show_ready(self, is_ready: bool) -> None:
+        """Let health say whether entries are taken, and what is published is fresh."""
         ...
 
     async def stop_taking(self) -> None:
@@ -81,6 +86,7 @@ class _Parts:
     feed: CheckpointFeed
     metrics: Metrics
     threads: Threads
+    operator: OperatorView
     on_committed: Callable[[SignedCheckpoint], None]
 
 
@@ -118,7 +124,8 @@ class Server:
         # Whatever is entered first is closed last.
         config = self._config
         metrics = Metrics()
-        log, cosigner = open_log(config, stack, self._guard, metrics)
+        operator = OperatorView(config, metrics, self._guard)
+        log, cosigner = open_log(config, stack, self._guard, metrics, operator.watch_store)
         metrics.committed_size(log.checkpoint().tree_size)
         threads = Threads.open(stack)
         with log.view() as view:
@@ -132,10 +139,12 @@ class Server:
             feed=feed,
             metrics=metrics,
             threads=threads,
+            operator=operator,
             on_committed=feed.publish if publisher is None else publisher.committed,
         )
         calls, sequencer, others = self._workers(parts) if config.server.workers else self._alone(parts)
-        urls = await serve_http(stack, config, self._tls, log, metrics, threads, others)
+        operator.watch_log(feed, self._own_policy(log), is_cosigned=cosigner is not None)
+        urls = await serve_http(stack, config, self._tls, log, metrics, operator.health, threads, others)
         stack.push_async_callback(calls.close)
         port = await calls.listen(config.grpc.listen_address, config.grpc.port)
         if publisher is not None:
@@ -170,6 +179,7 @@ class Server:
         freeze_watch.start()
         stack.push_async_callback(freeze_watch.stop)
         await calls.open()
+        await operator.tell_health(stack, calls)
         stack.push_async_callback(calls.stop_taking)
         spare_what_stays()
         announce(
@@ -227,6 +237,7 @@ class Server:
             pace=pace,
             feed=parts.feed,
         )
+        parts.operator.health.needs_to_read("workers", pool.look)
         if self._config.gossip.enabled:
             pool.answer_exchanges(self._gossip(parts).relayed)
         return pool, sequencer, pool.samples
@@ -243,6 +254,8 @@ class Server:
             on_committed=parts.on_committed,
             on_fatal=self._fail,
             on_damage=self._guard.found_damage,
+            watch=parts.operator.commits,
+            require_room=parts.operator.room.require,
         )
 
     def _gossip(self, parts: _Parts) -> GossipService:

@@ -64,6 +64,15 @@ class GrpcSection(Section, frozen=True, kw_only=True):
     """How long a graceful stop waits for calls in flight."""
 
 
+class HealthSection(Section, frozen=True, kw_only=True):
+    """Says from when on health is NOT_SERVING, and `/readyz` 503."""
+
+    max_checkpoint_age_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """Oldest published checkpoint, by the witnesses' quorum where there is one; 0: five times refresh_s."""
+    max_commit_s: Seconds = 30.0
+    """How long one commit may take."""
+
+
 class ServerSection(Section, frozen=True, kw_only=True):
     """Says how many processes serve gRPC."""
 
@@ -129,6 +138,8 @@ class StoreSection(Section, frozen=True, kw_only=True):
 
     map_size_bytes: Annotated[int, Meta(ge=2**20, le=2**46)] = 2**30
     """Address space that LMDB maps at first; it grows by itself."""
+    min_free_bytes: Annotated[int, Meta(ge=0, le=2**46)] = 2**28
+    """What of the disk stays free: appends that would take it are refused; 0: no floor."""
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -137,6 +148,7 @@ class Config(Section, frozen=True, kw_only=True):
     log: LogSection
     server: ServerSection = field(default_factory=ServerSection)
     grpc: GrpcSection = field(default_factory=GrpcSection)
+    health: HealthSection = field(default_factory=HealthSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
     tiles: TilesSection = field(default_factory=TilesSection)
     witnesses: WitnessesSection = field(default_factory=WitnessesSection)

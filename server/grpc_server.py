@@ -18,6 +18,8 @@ from tlog.v1 import gossip_pb2, log_pb2
 
 LOG_SERVICE: ServiceDescriptor = log_pb2.DESCRIPTOR.services_by_name["LogService"]
 GOSSIP_SERVICE: ServiceDescriptor = gossip_pb2.DESCRIPTOR.services_by_name["GossipService"]
+READS_HEALTH = f"{LOG_SERVICE.full_name}/reads"
+"""What to ask health for to hear whether calls are answered at all, also where no entry is taken."""
 
 # Above the 4 MiB that an Append may hold, so that our own error answers, not the transport's.
 MAX_RECEIVE_BYTES = 5 * 2**20
@@ -61,6 +63,7 @@ class GrpcServer:
         self._limits: list[CallLimit] = []
         self._healths = health.aio.HealthServicer()
         self._is_open = False
+        self._is_ready = False
 
     def add(self, descriptor: ServiceDescriptor, service: Counted) -> None:
         """Add a service, before `listen`."""
@@ -82,11 +85,21 @@ class GrpcServer:
             raise taken_address_error(address, port) from error
 
     async def open(self) -> None:
-        """Answer calls, and let health say so."""
+        """Answer calls."""
         await self._server.start()
         self._is_open = True
+        await self._healths.set(READS_HEALTH, health_pb2.HealthCheckResponse.SERVING)
+        await self.show_ready(self._is_ready)
+
+    async def show_ready(self, is_ready: bool) -> None:
+        """Let health say whether entries are taken, and what is published is fresh."""
+        self._is_ready = is_ready
+        if not self._is_open:
+            return
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if is_ready else answer.NOT_SERVING
         for name in ("", LOG_SERVICE.full_name):
-            await self._healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._healths.set(name, status)
 
     async def stop_taking(self) -> None:
         """Let health say NOT_SERVING, for good; calls are still answered."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from server.config import Config
 from server.grpc_server import format_address
+from server.health import Health
 from server.metrics import Metrics
 from server.metrics_http import serve_metrics
 from server.reading_access import ReadingAccess
@@ -23,6 +24,7 @@ async def serve_http(
     tls: ServerTls | None,
     log: Log,
     metrics: Metrics,
+    health: Health,
     threads: Threads,
     others: Callable[[], Sequence[Sample]],
 ) -> dict[str, str | None]:
@@ -35,6 +37,7 @@ async def serve_http(
     if config.metrics.enabled:
         listener = await serve_metrics(
             lambda accept: metrics.page(accept, others),
+            health,
             open_pool(stack, 1, "metrics"),
             config.metrics.listen_address,
             config.metrics.port,

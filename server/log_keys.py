@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -29,12 +30,17 @@ _LOGGER = logging.getLogger("tlog.server")
 
 
 def open_log(
-    config: Config, stack: AsyncExitStack, guard: SigningGuard, metrics: Metrics
+    config: Config,
+    stack: AsyncExitStack,
+    guard: SigningGuard,
+    metrics: Metrics,
+    watch_store: Callable[[LmdbStore], None],
 ) -> tuple[Log, OwnCosigner | None]:
     """Open the log of a configuration, with its own cosigner, if it has one; `stack` closes all of it.
 
-    `guard` is asked before every signature, and holds while a signer process is away. Belongs to the event
-    loop. Raises ConfigError, and what `Log` and `LmdbStore.open` raise.
+    `watch_store` is given the store once it is open. `guard` is asked before every signature, and holds while
+    a signer process is away. Belongs to the event loop. Raises ConfigError, and what `Log` and
+    `LmdbStore.open` raise.
     """
     settings = config.log
     passphrase = (
@@ -76,6 +82,7 @@ def open_log(
         store.close()
         raise
     stack.callback(log.close)
+    watch_store(store)
     return log, cosigner
 
 

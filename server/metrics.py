@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
+from server.disk_room import DiskRoom
+from server.health import Verdict
 from server.metrics_merge import QUEUE_BYTES, QUEUE_ENTRIES, MergedCollector, added_samples
 from server.wire import Sample
-from tlog.errors import RefusedError
+from tlog.errors import RefusedError, StorageError
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 2_000, 4_000)
@@ -86,6 +91,11 @@ class Metrics:
         self._published_size = Gauge(
             "tlog_published_size_entries", "Published tree size in leaves.", registry=self.registry
         )
+        self._ready = Gauge(
+            "tlog_ready",
+            "Whether entries are taken and what is published is fresh: what health says.",
+            registry=self.registry,
+        )
         self._published_at = time.monotonic()
         Gauge(
             "tlog_checkpoint_age_seconds",
@@ -122,6 +132,44 @@ class Metrics:
     def signer_there(self, is_there: bool) -> None:
         """Say whether the process that holds the log's key can be asked."""
         self._signer_away.set(int(not is_there))
+
+    def watch_room(self, room: DiskRoom) -> None:
+        """Measure the disk and the store at scrape time; what cannot be measured is not a number."""
+
+        def gauge(name: str, says: str, measure: Callable[[], float]) -> None:
+            def measured() -> float:
+                try:
+                    return measure()
+                except (OSError, StorageError):
+                    return math.nan
+
+            Gauge(name, says, registry=self.registry).set_function(measured)
+
+        gauge("tlog_disk_free_bytes", "What of the store's disk is free.", room.free_bytes)
+        gauge("tlog_disk_min_free_bytes", "What of it stays free.", lambda: room.min_free_bytes)
+        gauge(
+            "tlog_disk_horizon_seconds",
+            "Time until appends are refused, if the store grows on as in the last hour.",
+            room.horizon_s,
+        )
+        gauge("tlog_store_file_bytes", "Size of the store's file.", room.file_bytes)
+        gauge("tlog_store_used_bytes", "What of its map the data reach to.", lambda: room.usage().used_bytes)
+        gauge("tlog_store_map_bytes", "Address space of the map.", lambda: room.usage().map_bytes)
+
+    def watch_health(self, look: Callable[[], Verdict]) -> None:
+        """Look at health at scrape time."""
+        self._ready.set_function(lambda: float(look().ready))
+
+        class Checks(Collector):
+            def collect(self) -> Iterator[Metric]:
+                family = GaugeMetricFamily(
+                    "tlog_health_check_ok", "Whether a check of health finds nothing wrong.", labels=["check"]
+                )
+                for finding in look().findings:
+                    family.add_metric([finding.check], float(finding.reason is None))
+                yield family
+
+        self.registry.register(Checks())
 
     def watch_queue(self, entries: Callable[[], int], size_bytes: Callable[[], int]) -> None:
         """Read the queue's depth at scrape time."""

@@ -1,14 +1,21 @@
-"""The page of metrics over HTTP, in the server's own event loop; the page itself is made in a thread."""
+"""What the operator's tools ask for over HTTP: /metrics, /livez and /readyz, in the server's own event loop.
+
+`/livez` is 200 whenever it is answered: a process that does not answer is to be started again. `/readyz` is
+200 while entries are taken and what is published is fresh, 503 otherwise; its JSON says which check found
+what, and whether reading goes on. The page of metrics is made in a thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Executor
 
 from aiohttp import web
 
+from server.health import Health
 from tlog.errors import ConfigError
 from tlog.http_listener import HttpLimits, HttpListener
 
@@ -20,9 +27,9 @@ MakesPage = Callable[[str], tuple[bytes, str]]
 
 
 async def serve_metrics(
-    page: MakesPage, thread: Executor, address: str, port: int, tls: ssl.SSLContext | None
+    page: MakesPage, health: Health, thread: Executor, address: str, port: int, tls: ssl.SSLContext | None
 ) -> HttpListener:
-    """Serve /metrics, and / as well; `thread` makes one page at a time.
+    """Serve /metrics, / as well, /livez and /readyz; `thread` makes one page at a time.
 
     Raises ConfigError when the address is taken.
     """
@@ -35,6 +42,23 @@ async def serve_metrics(
     application = web.Application()
     for path in ("/", "/metrics"):
         application.router.add_get(path, answer)
+
+    async def live(request: web.Request) -> web.Response:
+        return _document({"alive": True}, status=200)
+
+    async def ready(request: web.Request) -> web.Response:
+        verdict = health.look()
+        checks = [
+            {"check": finding.check, "ok": True}
+            if finding.reason is None
+            else {"check": finding.check, "ok": False, "reason": finding.reason}
+            for finding in verdict.findings
+        ]
+        document = {"ready": verdict.ready, "reads": verdict.reads, "checks": checks}
+        return _document(document, status=200 if verdict.ready else 503)
+
+    application.router.add_get("/livez", live)
+    application.router.add_get("/readyz", ready)
     limits = HttpLimits(max_connections=MAX_CONNECTIONS, idle_timeout_s=IDLE_TIMEOUT_S, stop_timeout_s=2.0)
     try:
         return await HttpListener.start(application, address, port, limits, tls=tls)
@@ -42,3 +66,9 @@ async def serve_metrics(
         raise ConfigError(
             f"metrics cannot listen on {address}:{port}: {error} (the table [metrics])"
         ) from error
+
+
+def _document(document: object, *, status: int) -> web.Response:
+    text = json.dumps(document, indent=2) + "\n"
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(text=text, status=status, content_type="application/json", headers=headers)

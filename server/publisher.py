@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 from server.metrics import Metrics
 from tlog.log_view import SignedCheckpoint
@@ -25,12 +26,18 @@ class CheckpointFeed:
         self._changed = asyncio.Event()
         self._closed = False
         self._publishing = threading.Lock()
+        self._published_at_s = monotonic()
         metrics.published(newest.tree_size)
 
     @property
     def newest(self) -> SignedCheckpoint:
         """Return the newest published checkpoint."""
         return self._newest
+
+    @property
+    def published_at_s(self) -> float:
+        """Return when the newest one came, or came again with newer cosignatures, by the monotonic clock."""
+        return self._published_at_s
 
     def publish(self, signed: SignedCheckpoint) -> None:
         """Make a durable checkpoint the newest published one; sizes never go back.
@@ -41,6 +48,7 @@ class CheckpointFeed:
             if signed.tree_size < self._newest.tree_size or signed.note == self._newest.note:
                 return
             self._newest = signed
+            self._published_at_s = monotonic()
         self._metrics.published(signed.tree_size)
         self._loop.call_soon_threadsafe(self._wake)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
+from server.health import CommitWatch
 from server.metrics import Metrics
 from tlog.errors import BatchRefusedError, CorruptionError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
@@ -60,8 +61,13 @@ class Sequencer:
         on_committed: Callable[[SignedCheckpoint], None],
         on_fatal: Callable[[BaseException], None],
         on_damage: Callable[[CorruptionError], None] = lambda _: None,
+        watch: CommitWatch | None = None,
+        require_room: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Commit to a log; `on_damage` is told, in the thread, when the log finds that it is damaged."""
+        """Commit to a log; `on_damage` is told, in the thread, when the log finds that it is damaged.
+
+        `require_room` is told the bytes of the entries before each commit, and raises StoreFullError.
+        """
         self._log = log
         self._metrics = metrics
         self._pace = pace
@@ -69,6 +75,8 @@ class Sequencer:
         self._on_committed = on_committed
         self._on_fatal = on_fatal
         self._on_damage = on_damage
+        self._require_room = require_room
+        self._watch = CommitWatch() if watch is None else watch
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._wakeup = threading.Condition()
@@ -113,9 +121,12 @@ class Sequencer:
     def _commit(self, calls: Sequence[_Waiting]) -> None:
         """Commit calls and answer them; raises what only a restart can mend, for all that wait."""
         started = perf_counter()
+        self._watch.began()
         try:
+            self._require_room(sum(len(entry.entry) for call in calls for entry in call.entries))
             committed = self._log.commit([call.entries for call in calls])
         except StorageError as error:
+            self._watch.failed(error)
             self._metrics.commit_failed()
             if isinstance(error, StateUnknownError):
                 raise
@@ -123,6 +134,7 @@ class Sequencer:
                 self._on_damage(error)
             self._deliver(calls, [error] * len(calls))
             return
+        self._watch.succeeded()
         self._report(committed, perf_counter() - started)
         self._deliver(
             calls,
@@ -170,6 +182,7 @@ class Sequencer:
             self._stopping = True
             rest = list(self._queue)
             self._queue.clear()
+        self._watch.ended(error)
         self._deliver(rest, [error] * len(rest))
         self._on_fatal(error)
 

@@ -27,6 +27,7 @@ from tlog.errors import (
     SignerRefusedError,
     StateUnknownError,
     StorageError,
+    StoreFullError,
 )
 from tlog.v1 import log_pb2
 
@@ -49,6 +50,7 @@ STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {
     NotCheckedError: grpc.StatusCode.UNAVAILABLE,
     SignerAwayError: grpc.StatusCode.UNAVAILABLE,
     SignerRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
+    StoreFullError: grpc.StatusCode.UNAVAILABLE,
     StorageError: grpc.StatusCode.UNAVAILABLE,
 }
 """The most specific class of an exception decides."""

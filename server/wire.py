@@ -32,6 +32,7 @@ from tlog.errors import (
     SignerRefusedError,
     StateUnknownError,
     StorageError,
+    StoreFullError,
     TlogError,
 )
 from tlog.validate import CallOutcome, VerifiedEntry
@@ -102,6 +103,7 @@ class Welcome(_Array, frozen=True, tag="welcome"):
     published: bytes
     refusal: str
     """Why the log takes no more entries; "" when it does."""
+    is_ready: bool
 
 
 class Taken(_Array, frozen=True, tag="taken"):
@@ -140,6 +142,12 @@ class RefuseAll(_Array, frozen=True, tag="refuse_all"):
     """Says that the log takes no more entries, and why."""
 
     reason: str
+
+
+class Ready(_Array, frozen=True, tag="ready"):
+    """Says whether the log is ready, for the worker's health."""
+
+    is_ready: bool
 
 
 class Count(_Array, frozen=True, tag="count"):
@@ -184,7 +192,9 @@ class Counted(_Array, frozen=True, tag="counted"):
 
 Decoded = TypeVar("Decoded")
 
-FromMain: TypeAlias = Welcome | Taken | Failed | Exchanged | Published | RefuseAll | Count | Stop | End
+FromMain: TypeAlias = (
+    Welcome | Taken | Failed | Exchanged | Published | RefuseAll | Ready | Count | Stop | End
+)
 FromWorker: TypeAlias = Listening | Call | Exchange | Counted
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -204,6 +214,7 @@ _KINDS: dict[str, type[TlogError]] = {
         NotFoundError,
         OutOfRangeError,
         ReadOnlyError,
+        StoreFullError,
         SignerAwayError,
         SignerRefusedError,
         StateUnknownError,

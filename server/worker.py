@@ -41,6 +41,7 @@ from server.wire import (
     FromWorker,
     Listening,
     Published,
+    Ready,
     RefuseAll,
     Stop,
     Taken,
@@ -116,6 +117,7 @@ class Worker:
         if config.gossip.enabled:
             relay = GossipRelay(self._sequencer, self._metrics, max_calls=share(MAX_CALLS, config))
             self._server.add(GOSSIP_SERVICE, relay)
+        await self._server.show_ready(welcome.is_ready)
         await self._server.listen(config.grpc.listen_address, welcome.port)
         await self._server.open()
         stack.push_async_callback(self._server.close)
@@ -137,6 +139,8 @@ class Worker:
                     self._feed.publish(SignedCheckpoint.read(message.checkpoint))
                 case RefuseAll():
                     self._backlog.refuse_all(ReadOnlyError(message.reason))
+                case Ready():
+                    await self._server.show_ready(message.is_ready)
                 case Count():
                     self._link.send(Counted(message.number, self._metrics.samples()))
                 case Stop():

@@ -27,6 +27,7 @@ from server.wire import (
     FromMain,
     FromWorker,
     Published,
+    Ready,
     RefuseAll,
     Sample,
     Stop,
@@ -75,6 +76,7 @@ class WorkerPool:
         self._loop = asyncio.get_running_loop()
         self._port: SharedPort | None = None
         self._refusal = ""
+        self._is_ready = False
         self._desks: dict[int, WorkerDesk] = {}
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -112,6 +114,17 @@ class WorkerPool:
                 f"the {len(started)} workers did not all start within {START_TIMEOUT_S} s: set "
                 "[server] workers lower, or 0"
             ) from error
+
+    async def show_ready(self, is_ready: bool) -> None:
+        """Let every worker's health say whether entries are taken, and what is published is fresh."""
+        self._is_ready = is_ready
+        self._tell(Ready(is_ready))
+
+    def look(self) -> str | None:
+        """Say that nobody answers calls; None where somebody does. For any thread."""
+        if any(desk.listening.is_set() for desk in list(self._desks.values())):
+            return None
+        return f"none of the {self._config.server.workers} workers answers calls"
 
     async def stop_taking(self) -> None:
         """Let the workers' health say NOT_SERVING, and let them hand nothing more over."""
@@ -236,6 +249,7 @@ class WorkerPool:
                 self._port.port,
                 self._feed.newest.note,
                 self._refusal,
+                self._is_ready,
             )
         )
         self._desks[place] = desk

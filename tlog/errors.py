@@ -20,6 +20,7 @@
     │   ├── CorruptionError           what is stored is not what was written
     │   ├── StoreInUseError           another writer holds this store
     │   ├── StateUnknownError         a commit may or may not have reached the disk: stop, recover
+    │   ├── StoreFullError            there is no room for more: nothing was written, reading goes on
     │   ├── ReadOnlyError             the log signs nothing until its operator acts; reading goes on
     │   ├── NotCheckedError           the log has not yet heard from enough others, since its start, to sign
     │   ├── SignerAwayError           whoever holds the key cannot be asked: nothing is signed until it can
@@ -136,6 +137,10 @@ class StoreInUseError(StorageError):
 
 class StateUnknownError(StorageError):
     """Says that a commit failed half way: whoever sees it stops, and recovers at the next start."""
+
+
+class StoreFullError(StorageError):
+    """Says that disk or address space do not suffice for more: nothing was written, and reading goes on."""
 
 
 class ReadOnlyError(StorageError):

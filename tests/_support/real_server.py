@@ -109,7 +109,7 @@ def start(
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     tls: ClientTls | None = None,
 ) -> RealServer:
-    """Start the server on a directory made by `tlog init`; returns when gRPC health says SERVING.
+    """Start the server on a directory made by `tlog init`; returns when calls are answered.
 
     The directory's `tlog.toml` holds, except for the ports, which the system chooses (`grpc_port` fixes one),
     and `overrides`, table by table; `tls` is how its health is asked for.
@@ -189,7 +189,7 @@ def _await_health(server: RealServer, tls: ClientTls | None) -> None:
     from tlog.grpc_tls import channel_credentials
 
     end_s = time.monotonic() + START_TIMEOUT_S
-    request = health_pb2.HealthCheckRequest(service="tlog.v1.LogService")
+    request = health_pb2.HealthCheckRequest(service="tlog.v1.LogService/reads")
     channel = (
         grpc.insecure_channel(server.grpc_address)
         if tls is None

@@ -26,6 +26,7 @@ from server.wire import (
     HandedEvent,
     Listening,
     Published,
+    Ready,
     RefuseAll,
     Sample,
     Stop,
@@ -68,7 +69,7 @@ REFUSED = BatchRefusedError({
 })  # fmt: skip
 
 FROM_MAIN: list[FromMain] = [
-    Welcome(CONFIG, ORIGIN, "vkey", 65_535, b"note", ""),
+    Welcome(CONFIG, ORIGIN, "vkey", 65_535, b"note", "", True),
     Taken(0, (), (), None, b"note", 0.25),
     Taken(2**63 - 1, (5, 6, 5), (False, False, True), (5, 7), b"note\xff", 1e-6),
     Failed(4, True, failure_of(REFUSED)),
@@ -76,6 +77,7 @@ FROM_MAIN: list[FromMain] = [
     Exchanged(5, b"\x00" * 10),
     Published(b"note"),
     RefuseAll("restored"),
+    Ready(False),
     Count(9),
     Stop(),
     End(),

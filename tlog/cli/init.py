@@ -99,6 +99,13 @@ cosigner_key_path = "cosigner.key"
 
 [store]
 # map_size_bytes = 1073741824
+# What of the disk stays free: before that, appends are refused, and reading goes on.
+# min_free_bytes = 268435456
+
+[health]
+# From when on the server says that it is not ready; 0: five times [witnesses] refresh_s.
+# max_checkpoint_age_s = 0.0
+# max_commit_s = 30.0
 """
 
 

@@ -27,6 +27,8 @@ from tlog.errors import (
     StorageError,
     StoreInUseError,
 )
+from tlog.storage.directory import sync_directory
+from tlog.storage.headroom import StoreUsage, require_address_space
 from tlog.storage.lmdb_header import DATA_FILE_NAME, check_data_file
 from tlog.storage.read_gate import ReadGate
 from tlog.storage.writer_lock import WriterLock
@@ -153,7 +155,7 @@ class LmdbEnvironment:
         self.write(make)
         # LMDB syncs its file, but neither the directory that names it nor the one that names the directory.
         for directory in (self.path, self.path.absolute().parent):
-            _sync_directory(directory)
+            sync_directory(directory)
 
     @contextmanager
     def reading(self) -> Iterator[ReadTransaction]:
@@ -195,6 +197,12 @@ class LmdbEnvironment:
                 # Where a dead reader held pages back, there may be room enough without it.
                 if not self._clear_dead_readers():
                     self._grow()
+
+    def usage(self) -> StoreUsage:
+        """Return what the map and the data in it take. Raises StorageError."""
+        with self.reading():
+            info, page_bytes = self._environment.info(), self._environment.stat()["psize"]
+            return StoreUsage(map_bytes=info["map_size"], used_bytes=(info["last_pgno"] + 1) * page_bytes)
 
     def close(self) -> None:
         """Wait for the readers of this process, then close; a second call does nothing.
@@ -295,7 +303,9 @@ class LmdbEnvironment:
         mapped = self._environment.info()["map_size"]
         if mapped >= MAX_MAP_BYTES:
             raise StorageError(f"{self.path} cannot grow beyond {MAX_MAP_BYTES} bytes: nothing was written")
-        self._remap(min(2 * mapped, MAX_MAP_BYTES))
+        size_bytes = min(2 * mapped, MAX_MAP_BYTES)
+        require_address_space(size_bytes - mapped)
+        self._remap(size_bytes)
 
     def _adopt_map_size(self) -> None:
         """Map what another process has grown the file to."""
@@ -324,20 +334,6 @@ class LmdbEnvironment:
             raise StorageError(f"{self.path} is closed: open the store anew")
         if self._unknown is not None:
             raise StateUnknownError(self._unknown)
-
-
-def _sync_directory(directory: Path) -> None:
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StorageError(
-            f"cannot sync the directory {directory} ({error.strerror}), without which a new log may vanish "
-            "with a power cut: it must be readable, and its disk in order"
-        ) from error
 
 
 def _checked_map_size(map_size_bytes: int) -> int:

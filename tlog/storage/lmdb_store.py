@@ -16,6 +16,7 @@ import lmdb
 from tlog.errors import ConfigError, ConflictError, CorruptionError, StorageError
 from tlog.merkle import leaf_hash
 from tlog.storage.base import BUSINESS_KEY_BYTES, CommitBatch, Reader, check_batch
+from tlog.storage.headroom import StoreUsage
 from tlog.storage.lmdb_environment import (
     DEFAULT_MAP_BYTES,
     LmdbEnvironment,
@@ -169,6 +170,10 @@ class LmdbStore:
                 yield reader
             finally:
                 reader.end()
+
+    def usage(self) -> StoreUsage:
+        """Return what the store's map and the data in it take. Raises StorageError."""
+        return self._environment.usage()
 
     def close(self) -> None:
         """Wait for open readers and release everything; a second call does nothing. Raises StorageError."""
