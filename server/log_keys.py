@@ -17,6 +17,7 @@ from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner
 from server.signer_watch import SignerWatch
 from server.signing_guard import SigningGuard
+from tlog.core_dumps import forbid_core_dumps
 from tlog.errors import ConfigError, SignerAwayError
 from tlog.key_file import AsksPassphrase, read_cosigner_key_file, read_key_file
 from tlog.log import Log
@@ -43,6 +44,7 @@ def open_log(
     `LmdbStore.open` raise.
     """
     settings = config.log
+    forbid_core_dumps()
     passphrase = (
         None if settings.key_passphrase_fd < 0 else PassphraseFromDescriptor(settings.key_passphrase_fd)
     )

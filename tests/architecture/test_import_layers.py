@@ -87,6 +87,7 @@ LAYERS = (
             "tlog.key_file",
             "tlog.encrypted_key_file",
             "tlog.passphrase",
+            "tlog.core_dumps",
             "tlog.evidence_store",
             "tlog.config_file",
             "tlog.tls_config",

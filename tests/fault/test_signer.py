@@ -248,6 +248,9 @@ def test_the_signer_is_told_by_its_file_and_its_passphrase_by_a_descriptor(
         try:
             with client(server, alliance) as log:
                 log.append([alliance.entry(1)])
+            limits = Path(f"/proc/{server.pid}/limits").read_text()
+            (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+            assert core.split()[4:6] == ["0", "0"]
             assert server.stop() == 0
             said = server.errors + json.dumps(server.announced)
             assert passphrase not in said

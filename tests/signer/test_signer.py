@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -263,3 +264,12 @@ def test_nothing_secret_is_announced_logged_or_shown(
     for key in (KEY, COSIGNER):
         assert key.skey.split("+")[-1] not in said
     assert "PRIVATE" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_core_file_gets_the_key(running: RealSigner) -> None:
+    limits = Path(f"/proc/{running.pid}/limits").read_text()
+    (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert core.split()[4:6] == ["0", "0"]
+    # Those files of a process that is not dumpable are root's, whoever runs it.
+    assert Path(f"/proc/{running.pid}/mem").stat().st_uid == 0

@@ -14,6 +14,7 @@ import typer
 from tlog.cli.options import JsonOption
 from tlog.cli.passphrase import PassphraseOption, passphrase_from
 from tlog.cli.report import say, say_document, say_facts, say_table
+from tlog.core_dumps import forbid_looking_in
 from tlog.cosignature import CosignerSigner
 from tlog.errors import ConfigError
 from tlog.key_file import read_cosigner_key_file, read_key_file
@@ -55,6 +56,7 @@ def serve(
     from tlog.signer.server import serve_signer
     from tlog.signer.state import SignerState
 
+    forbid_looking_in()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     passphrase = passphrase_from(passphrase_fd)
     keys: list[Signer | CosignerSigner] = [] if key is None else [read_key_file(key, passphrase)]

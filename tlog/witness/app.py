@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from tlog.core_dumps import forbid_core_dumps
 from tlog.cosignature import CosignerSigner
 from tlog.errors import ConfigError, StateUnknownError, TlogError
 from tlog.evidence import format_evidence
@@ -158,6 +159,7 @@ def read_cosigners(config: WitnessConfig) -> list[CosignerSigner | RemoteCosigne
     Raises ConfigError, and SignerAwayError when the signer cannot be asked.
     """
     settings = config.witness
+    forbid_core_dumps()
     passphrase = (
         None if settings.key_passphrase_fd < 0 else PassphraseFromDescriptor(settings.key_passphrase_fd)
     )
