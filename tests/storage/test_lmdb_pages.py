@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ from _support import child
 from _support.stored_rows import LOG_VKEY, ORIGIN, commit_rows, entry, load_edge
 
 from tlog.errors import CorruptionError, NotFoundError
+from tlog.storage.lmdb_header import TABLE_RECORD
+from tlog.storage.lmdb_page import HEADER, parse_tree_page
 from tlog.storage.lmdb_pages import FREE_PAGES, TABLE_NAMES, DataFile, FileDamage, Row, open_data_file
 from tlog.storage.lmdb_store import LmdbStore
 
 COUNTS = [3, 700, 1, 1, 900, 30, 1, 1]
 SIZE = sum(COUNTS)
 PAGE = 4096
+LAST_PAGE_AT = 136
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +268,43 @@ def test_beside_a_process_that_writes_one_state_is_read_to_its_end(sound: Path, 
     with_store = LmdbStore.open(path, ORIGIN, LOG_VKEY, read_only=True)
     assert load_edge(with_store).tree_size == size
     with_store.close()
+
+
+def of_last_page(sound: Path, tmp_path: Path, last_page: int) -> Path:
+    """The store with another last page in both of its meta pages."""
+    path = shutil.copytree(sound, tmp_path / "store")
+    with (path / "data.mdb").open("r+b") as file:
+        for page in range(2):
+            file.seek(page * PAGE + LAST_PAGE_AT)
+            file.write(last_page.to_bytes(8, "little"))
+    return path
+
+
+@pytest.mark.parametrize("last_page", [2**40, 2**62])
+def test_a_last_page_beyond_all_disks_takes_no_memory(sound: Path, tmp_path: Path, last_page: int) -> None:
+    rows, damage = read_all(of_last_page(sound, tmp_path, last_page))
+    assert len(rows["entries"]) == SIZE
+    assert damage == []
+
+
+def test_a_page_that_names_itself_for_all_of_its_children_is_read_once(sound: Path, tmp_path: Path) -> None:
+    """Else a table would be read 2**32 times: its depth is what its record says."""
+    path = shutil.copytree(sound, tmp_path / "store")
+    with open_data_file(path) as file:
+        record = file._tables["entries"]
+    assert record.depth > 1
+    assert record.root is not None
+    data = bytearray((path / "data.mdb").read_bytes())
+    page = data[record.root * PAGE : (record.root + 1) * PAGE]
+    nodes = parse_tree_page(bytes(page), record.root, is_leaf=False)
+    assert len(nodes) > 2
+    for place in struct.unpack_from(f"={len(nodes)}H", page, HEADER.size):
+        struct.pack_into("=HHH", data, record.root * PAGE + place, record.root & 0xFFFF, record.root >> 16, 0)
+    fields = (record.branch_pages, record.leaf_pages, record.overflow_pages, record.entries, record.root)
+    spelled = TABLE_RECORD.pack(0, record.flags, record.depth, *fields)
+    assert spelled in data
+    data = data.replace(spelled, TABLE_RECORD.pack(0, record.flags, 30, *fields))
+    (path / "data.mdb").write_bytes(data)
+    with open_data_file(path) as file:
+        assert list(file.rows_again("entries")) == []
+        assert file.get("entries", number(1)) is None

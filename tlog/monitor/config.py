@@ -99,7 +99,7 @@ class OwnSourceSection(Section, frozen=True, kw_only=True):
     """Names a source of ours, and how to tell what is ours."""
 
     source: Text
-    keys: list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]] = field(default_factory=list)
+    keys: list[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]] = field(default_factory=list)
     """The raw public keys that we sign with (hex), all of them."""
     leaf_hashes_path: FilePath | None = None
     """A file with the leaf hashes (hex, one a line) of all entries that we made, written before sending."""

@@ -86,7 +86,9 @@ class DataFile:
         self.meta = meta
         self._descriptor = descriptor
         self._page_bytes = meta.page_bytes
-        self._seen = bytearray(meta.last_page // 8 + 1)
+        # A damaged meta page may name any last page: no memory is taken for what is not in the file.
+        self._file_pages = os.fstat(descriptor).st_size // meta.page_bytes
+        self._seen = bytearray(self._file_pages // 8 + 1)
         self._tables: dict[str, TableRecord] = {FREE_PAGES: meta.free, TABLE_NAMES: meta.main}
         for row in self.scan(TABLE_NAMES):
             if len(row.value) == TABLE_RECORD.size:
@@ -128,7 +130,7 @@ class DataFile:
         """Yield the rows of a table from a key on that can be read; notes nothing, and raises nothing."""
         record = self._tables.get(table)
         if record is not None and record.root is not None:
-            yield from self._quietly(table, record, record.root, 1, start)
+            yield from self._quietly(table, record.root, 1, start, None, None)
 
     def get(self, table: str, key: bytes) -> Row | None:
         """Return one row, or None where it is not there or cannot be read."""
@@ -200,9 +202,13 @@ class DataFile:
             counted[3] += 1
             yield row
 
-    def _quietly(self, table: str, record: TableRecord, page: int, depth: int, start: bytes) -> Iterator[Row]:
+    def _quietly(
+        self, table: str, page: int, depth: int, start: bytes, low: bytes | None, high: bytes | None
+    ) -> Iterator[Row]:
         try:
-            data, nodes, is_leaf = self._tree_page(page, depth, record.depth)
+            data, nodes, is_leaf = self._tree_page(page, depth, self._tables[table].depth)
+            # Without this a page that names itself, or two that name one, would be read 2**32 times.
+            check_order(page, nodes, low, high, is_leaf=is_leaf, native=table == FREE_PAGES)
         except BadPageError:
             return
         for position, node in enumerate(nodes):
@@ -214,7 +220,9 @@ class DataFile:
                         continue
                     yield row
             elif position + 1 == len(nodes) or nodes[position + 1].key > start:
-                yield from self._quietly(table, record, node.at, depth + 1, start)
+                end = nodes[position + 1].key if position + 1 < len(nodes) else high
+                begin = node.key if position else low
+                yield from self._quietly(table, node.at, depth + 1, start, begin, end)
 
     def _tree_page(self, page: int, depth: int, tree_depth: int) -> tuple[bytes, list[Node], bool]:
         """Read a branch or leaf page and its nodes. Raises BadPageError."""
@@ -251,8 +259,9 @@ class DataFile:
     def _read(self, page: int, pages: int) -> bytes:
         if not FIRST_DATA_PAGE <= page <= self.meta.last_page:
             raise BadPageError(page, f"it is named, and the last page is {self.meta.last_page}", 0)
+        length = min(pages, self._file_pages) * self._page_bytes
         try:
-            data = os.pread(self._descriptor, pages * self._page_bytes, page * self._page_bytes)
+            data = os.pread(self._descriptor, length, page * self._page_bytes)
         except OSError as error:
             raise BadPageError(page, f"it cannot be read: {error.strerror}", pages) from error
         if len(data) < pages * self._page_bytes:
@@ -265,10 +274,11 @@ class DataFile:
         self._see(page)
 
     def _is_seen(self, page: int) -> bool:
-        return bool(self._seen[page >> 3] & 1 << (page & 7))
+        return page >> 3 < len(self._seen) and bool(self._seen[page >> 3] & 1 << (page & 7))
 
     def _see(self, page: int) -> None:
-        self._seen[page >> 3] |= 1 << (page & 7)
+        if page >> 3 < len(self._seen):
+            self._seen[page >> 3] |= 1 << (page & 7)
 
     def _note(self, table: str, page: int, reason: str, pages: int = 1) -> None:
         start = page * self._page_bytes
