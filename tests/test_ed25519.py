@@ -8,6 +8,7 @@ R = B with S = 1 fits; with a genuine key of secret scalar a, R = the identity a
 import hashlib
 
 import pytest
+from _support.edwards import NON_CANONICAL, SMALL_ORDER
 from _support.signers import seed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,27 +48,6 @@ RFC_8032 = [
         "dc2a4459e7369633a52b1bf277839a00201009a3efbf3ecb69bea2186c26b58909351fc9ac90b3ecfdfbc7c66431e0303dca179c138ac17ad9bef1177331a704",
     ),
 ]
-
-# The eight points of small order in their canonical encodings, and the other encodings (y at or above p, or
-# the sign bit set where x is 0) that a decoder which does not look takes for the same points.
-SMALL_ORDER = {
-    "order 1": "01" + "00" * 31,
-    "order 2": "ec" + "ff" * 30 + "7f",
-    "order 4": "00" * 32,
-    "order 4, negative": "00" * 31 + "80",
-    "order 8": "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-    "order 8, negative": "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
-    "order 8, other": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-    "order 8, other, negative": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
-}
-NON_CANONICAL = {
-    "order 1, sign bit": "01" + "00" * 30 + "80",
-    "order 2, sign bit": "ec" + "ff" * 31,
-    "order 1, y = p + 1": "ee" + "ff" * 30 + "7f",
-    "order 1, y = p + 1, sign bit": "ee" + "ff" * 31,
-    "order 4, y = p": "ed" + "ff" * 30 + "7f",
-    "order 4, y = p, sign bit": "ed" + "ff" * 31,
-}
 
 
 def challenge(r: bytes, public_key: bytes, message: bytes) -> int:
