@@ -13,7 +13,7 @@ INSTALLED := .venv/installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate clean
+.PHONY: help venv test lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate fuzz sbom audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,17 @@ bench-full: $(INSTALLED) ## the same with every size, up to 10,000,000 entries (
 
 bench-gate: $(INSTALLED) ## fail where something became more than 25 % slower than bench/baseline.json (1 minute)
 	$(BIN)/python -m bench.gate $(ARGS)
+
+sbom: $(INSTALLED) ## write what a running tlog consists of, with licences: build/tlog.cdx.json (CycloneDX)
+	$(BIN)/python deploy/sbom.py --out build/tlog.cdx.json
+
+# By itself, and not in CI: it asks a database on the network, whose answer changes from day to day.
+audit: ## ask the PyPI advisory database about every pinned version (needs the network)
+	@rm -rf build/audit && "$(PYTHON)" -m venv build/audit && build/audit/bin/python $(PIP_INSTALL) pip-audit
+	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip $(ARGS)
+
+fuzz: $(INSTALLED) ## feed every parser and every call with damaged bytes (5 minutes; ARGS="--seconds 60 --target note")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 serve: $(INSTALLED) ## serve a log of one's own from ./my-log, made by `tlog init` the first time
 	@test -e my-log || $(BIN)/tlog init my-log --origin $(ORIGIN)
