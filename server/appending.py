@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 from server.backlog import Backlog
 from server.gathering import Gathering
+from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
 from server.sequencer import Sequenced
@@ -68,11 +70,13 @@ class Appending:
         backlog: Backlog,
         feed: CheckpointFeed,
         threads: Threads,
+        metrics: Metrics,
     ) -> None:
         self._log = log
         self._sequencer = sequencer
         self._backlog = backlog
         self._feed = feed
+        self._metrics = metrics
         self._verifying: Gathering[list[bytes], list[VerifiedEntry]] = Gathering(
             threads.verifying, self._verify, trips=VERIFYING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
@@ -86,6 +90,7 @@ class Appending:
         Raises MalformedError, BatchRefusedError, PushbackError, StorageError.
         """
         entries, size_bytes = _checked_batch(request.entries)
+        came_in_s = perf_counter()
         with ExitStack() as counted:
             counted.enter_context(self._backlog.holding(len(entries), size_bytes))
             # Only when nobody else is there: what is gathered on its way to the thread also shares a commit.
@@ -93,6 +98,7 @@ class Appending:
                 verified = verify_entries(entries, self._log.origin)
             else:
                 verified = await self._verifying.put(entries, weight=len(entries))
+            self._metrics.verified(perf_counter() - came_in_s)
             future = self._sequencer.submit(verified)
             # From here on the call counts until the sequencer has dealt with it, whatever its client does.
             future.add_done_callback(_closer(counted.pop_all()))
@@ -102,7 +108,10 @@ class Appending:
             signed = await self._published_beyond(max(outcome.leaf_indices))
         # What is durable is answered without queueing behind those who only read.
         done = _Done(outcome, signed, request.trusted_tree_size)
-        return await self._answering.put(done, weight=len(entries))
+        sequenced_s = perf_counter()
+        answer = await self._answering.put(done, weight=len(entries))
+        self._metrics.answered(perf_counter() - sequenced_s)
+        return answer
 
     async def _published_beyond(self, leaf_index: int) -> SignedCheckpoint:
         """Wait until a published checkpoint covers a leaf; the call's deadline is the only limit."""

@@ -63,7 +63,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self._access = access
         self._feed = feed
         self._reading = threads.reading
-        self._appending = Appending(log, sequencer, backlog, feed, threads)
+        self._appending = Appending(log, sequencer, backlog, feed, threads, metrics)
 
     @unary
     async def Append(self, request: log_pb2.AppendRequest, context: Context) -> log_pb2.AppendResponse:

@@ -73,6 +73,23 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._queue_wait = self._seconds(
+            "tlog_queue_wait_seconds", "Time that the first call of a commit waited for the sequencer."
+        )
+        self._verify = self._seconds(
+            "tlog_verify_seconds", "Time from an Append's arrival until its signatures are checked."
+        )
+        self._sequence = self._seconds(
+            "tlog_sequence_seconds", "Time to authorise, integrate and sign a commit."
+        )
+        self._publish = self._seconds(
+            "tlog_publish_delay_seconds", "Time from the first unpublished commit to the publication."
+        )
+        self._answer = self._seconds(
+            "tlog_answer_seconds", "Time from an Append's commit to its answer, proofs included."
+        )
+        self._told_size = -1
+        self._unpublished_since_s: float | None = None
         self._failures = Counter(
             "tlog_commit_failures", "Commits that the store refused or failed.", registry=self.registry
         )
@@ -194,10 +211,25 @@ class Metrics:
         self._commit_entries.observe(entries)
         self._commit.observe(duration_s)
         self._fsync.observe(store_s)
+        self._sequence.observe(max(0.0, duration_s - store_s))
+
+    def waited(self, seconds: float) -> None:
+        """Count how long the first call of a commit has waited for the sequencer."""
+        self._queue_wait.observe(seconds)
+
+    def verified(self, seconds: float) -> None:
+        """Count how long one call was until its signatures were checked."""
+        self._verify.observe(seconds)
+
+    def answered(self, seconds: float) -> None:
+        """Count how long one call was from the commit to its answer, proofs included."""
+        self._answer.observe(seconds)
 
     def committed_size(self, tree_size: int) -> None:
         """Note the size of the newest committed checkpoint."""
         self._tree_size.set(tree_size)
+        if 0 <= self._told_size < tree_size and self._unpublished_since_s is None:
+            self._unpublished_since_s = time.monotonic()
 
     def commit_failed(self) -> None:
         """Count one commit that did not happen."""
@@ -211,6 +243,11 @@ class Metrics:
         """Note a newly published checkpoint."""
         self._published_size.set(tree_size)
         self._published_at = time.monotonic()
+        if tree_size > self._told_size:
+            since_s, self._unpublished_since_s = self._unpublished_since_s, None
+            if since_s is not None:
+                self._publish.observe(self._published_at - since_s)
+        self._told_size = tree_size
 
     def round_done(self, seconds: float) -> None:
         """Count one round of witnesses that met the quorum."""
@@ -232,6 +269,9 @@ class Metrics:
         """Count a tile request: `kind` is checkpoint, tile, entries or other, `code` a status or aborted."""
         self._tile_requests.labels(kind, code).observe(seconds)
         self._tile_bytes.labels(kind).inc(body_bytes)
+
+    def _seconds(self, name: str, says: str) -> Histogram:
+        return Histogram(name, says, buckets=_SECONDS, registry=self.registry)
 
     def samples(self) -> tuple[Sample, ...]:
         """Return what this process adds to the page of its main process."""

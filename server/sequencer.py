@@ -46,6 +46,7 @@ class NotesPace(Protocol):
 class _Waiting:
     entries: Sequence[AdmissibleEntry]
     future: asyncio.Future[Sequenced]
+    since_s: float
 
 
 class Sequencer:
@@ -97,7 +98,7 @@ class Sequencer:
         with self._wakeup:
             if self._stopping:
                 raise PushbackError("the server is stopping: send the call again", retry_after_s=1.0)
-            self._queue.append(_Waiting(entries=entries, future=future))
+            self._queue.append(_Waiting(entries=entries, future=future, since_s=perf_counter()))
             self._wakeup.notify()
         return future
 
@@ -121,6 +122,7 @@ class Sequencer:
     def _commit(self, calls: Sequence[_Waiting]) -> None:
         """Commit calls and answer them; raises what only a restart can mend, for all that wait."""
         started = perf_counter()
+        self._metrics.waited(started - calls[0].since_s)
         self._watch.began()
         try:
             self._require_room(sum(len(entry.entry) for call in calls for entry in call.entries))
