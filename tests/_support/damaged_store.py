@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -12,10 +13,26 @@ from _support.alliance import Alliance, key
 from tlog.governance import Member, MemberKey, build_member
 from tlog.log import Log
 from tlog.storage.lmdb_pages import Row, open_data_file
+from tlog.tile_source.export import Export
+from tlog.tile_source.log_view import LogTileSource
+from tlog.tile_source.trust import LogKey
 
+SIZE = 530
 TABLES = ("entries", "tiles", "identities", "business_keys", "governance", "meta")
 LATE_MEMBER = 400
 """The leaf index of a governance entry among the others."""
+
+
+@dataclass(frozen=True)
+class SoundLog:
+    """A store and whose it is."""
+
+    path: Path
+    alliance: Alliance
+
+    @property
+    def logs(self) -> list[tuple[str, str]]:
+        return [(self.alliance.origin, self.alliance.signer.vkey)]
 
 
 def number(value: int) -> bytes:
@@ -104,3 +121,13 @@ def page_of(store: Path, table: str, choose: Callable[[list[int]], int]) -> int:
     with open_data_file(store) as file:
         pages = sorted({row.start // 4096 for row in file.rows_again(table)})
     return choose(pages)
+
+
+def exported(store: Path, alliance: Alliance, folder: Path) -> Path:
+    """A log as a folder of tiles, which is what mirrors are."""
+    trust = LogKey.from_vkey(alliance.signer.vkey)
+    with Log.open(store, alliance.signer) as log:
+        source = LogTileSource(name=str(store), open_view=log.view)
+        with Export.begin(source, trust.open, folder) as begun:
+            begun.run(lambda _: None)
+    return folder

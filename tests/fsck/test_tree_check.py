@@ -142,6 +142,22 @@ def test_a_wrong_entry_beside_a_wrong_hash_of_another_one_in_the_same_tile_are_t
         assert wrong.expected == tiles[0, 0]
 
 
+def test_a_missing_tile_above_a_wrong_entry_and_a_wrong_tile_is_found_from_what_is_below() -> None:
+    hashes, tiles, root = tree(700)
+    damaged: list[bytes | None] = list(hashes)
+    damaged[300] = None
+    damaged[650] = None
+    left = tiles | {(0, 0): flipped(tiles[0, 0], 256 * 9)}
+    del left[1, 0]
+    verdict = check(damaged, left, root)
+    assert verdict.wrong_entries == {300: hashes[300], 650: hashes[650]}
+    assert {(one.level, one.index): one.expected for one in verdict.wrong_tiles()} == {
+        (0, 0): tiles[0, 0],
+        (1, 0): tiles[1, 0],
+    }
+    assert verdict.undecided_tiles == ()
+
+
 def test_where_entry_and_tile_are_both_wrong_at_one_leaf_it_is_left_open() -> None:
     for size in (200, 256, 700):
         hashes, tiles, root = tree(size)

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", _RUN),
     "witness": ("witness", _RUN),
     "export": ("export", _RUN),
+    "fsck": ("fsck", _RUN),
     "append": ("append", _USE),
     "verify": ("verify", _USE),
     "receipt": ("read", _USE),

@@ -10,7 +10,7 @@ from tlog.errors import ConfigError, MalformedError, VerificationError
 from tlog.fsck.findings import Finding, Findings, Fix, Part
 from tlog.fsck.tree_check import TreeVerdict
 from tlog.note import Verifier, open_note
-from tlog.storage.lmdb_layout import FORMAT, FROZEN, META, NUMBER, PREVIOUS_SIZE, RESTORED
+from tlog.storage.lmdb_layout import ENTRIES, FORMAT, FROZEN, META, NUMBER, PREVIOUS_SIZE, RESTORED
 from tlog.storage.lmdb_pages import DataFile, Row
 
 COMMITTED = b"committed"
@@ -123,11 +123,8 @@ class StoredMeta:
         findings.add(self._finding(Part.CHECKPOINT, PUBLISHED, message), fix)
 
     def _publish_committed(self) -> Fix | None:
-        """Mend the published note with the committed one, of a log that publishes what it commits."""
-        committed = self.rows.get(COMMITTED)
-        if committed is None or not self.committed_is_valid:
-            return None
-        return Fix(table=META, key=PUBLISHED, value=committed.value)
+        """Mend the published note with the committed one; the server has it cosigned when it starts."""
+        return None if self.note is None else Fix(table=META, key=PUBLISHED, value=self.note)
 
     def _finding(
         self, part: Part, name: bytes, message: str, copies: dict[str, str] | None = None
@@ -143,11 +140,14 @@ class StoredMeta:
         )
 
 
-def read_meta_rows(file: DataFile, logs: Sequence[tuple[str, str]], findings: Findings) -> StoredMeta:
+def read_meta_rows(
+    file: DataFile, logs: Sequence[tuple[str, str]], findings: Findings, other_note: bytes | None = None
+) -> StoredMeta:
     """Read what a store says about itself, and report what cannot be so.
 
-    `logs` are the (origin, vkey) that it may be of. Raises ConfigError when it is another log's, StorageError
-    for another format.
+    `logs` are the (origin, vkey) that it may be of; `other_note` is a checkpoint to go by where the committed
+    one has no valid signature, if it has one and is of the stored size. Raises ConfigError when the store is
+    another log's.
     """
     rows = {row.key: row for row in file.scan(META.decode())}
     name = str(file.path)
@@ -174,27 +174,30 @@ def read_meta_rows(file: DataFile, logs: Sequence[tuple[str, str]], findings: Fi
     committed = _open(stored(COMMITTED), origin, {vkey})
     published = _open(stored(PUBLISHED), origin, {vkey})
     size_row = stored(COMMITTED_SIZE)
-    stored_size = (
-        NUMBER.unpack(size_row)[0] if size_row is not None and len(size_row) == NUMBER.size else None
-    )
+    # Where that row is lost, there are as many entries as LMDB says that the table has.
+    has_size = size_row is not None and len(size_row) == NUMBER.size
+    stored_size = NUMBER.unpack(size_row)[0] if has_size and size_row else file.rows_in(ENTRIES.decode())
     believed, note = committed, stored(COMMITTED)
-    if committed is None and stored(COMMITTED) is not None:
-        is_same = published is not None and published.tree_size == stored_size
-        believed, note = (published, stored(PUBLISHED)) if is_same else (None, None)
-        message = "the committed checkpoint is not signed by this log's key"
+    if committed is None and (stored(COMMITTED) is not None or stored_size or has_size):
+        believed = note = None
+        for other in (stored(PUBLISHED), other_note):
+            opened = _open(other, origin, {vkey})
+            if believed is None and opened is not None and opened.tree_size == stored_size:
+                believed, note = opened, other
+        is_there = stored(COMMITTED) is not None
+        message = f"the committed checkpoint is {'not signed by this log' if is_there else 'missing'}"
         if note is None:
             finding = Finding(part=Part.CHECKPOINT, message=message, place="meta committed", file=name)
             findings.add(finding)
         else:
             report(Part.CHECKPOINT, COMMITTED, message, note)
-    elif committed is None and (stored_size is not None or stored(PUBLISHED) is not None):
-        findings.add(Finding(part=Part.CHECKPOINT, message="the committed checkpoint is missing", file=name))
-    size = believed.tree_size if believed is not None else stored_size or 0
-    if (believed is not None or size_row is not None) and stored_size != size:
+    size = believed.tree_size if believed is not None else stored_size
+    if (believed is not None or has_size) and (stored_size != size or not has_size):
         report(
             Part.META,
             COMMITTED_SIZE,
-            f"the store says that it holds {stored_size} entries, and {size} are signed",
+            f"the store says that it holds {stored_size if has_size else 'no number of'} entries, and {size} "
+            "are signed",
             NUMBER.pack(size),
         )
     before = stored(PREVIOUS_SIZE)
@@ -244,6 +247,8 @@ def _whose(
     for one in logs:
         if _open(committed, one[0], {one[1]}) is not None:
             return one
+    if origin is None and vkey is None and len(logs) == 1:
+        return logs[0]
     said = (origin or b"").decode(errors="replace"), (vkey or b"").decode(errors="replace")
     raise ConfigError(
         f"{name} holds the log with origin {said[0]!r} and key {said[1]!r}, which is not the one to check "

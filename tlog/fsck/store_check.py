@@ -8,10 +8,11 @@ not grow with the log.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tlog.fsck.findings import Finding, Findings, Fix, Part, Report
@@ -61,19 +62,21 @@ def check_store(
     on_size: Callable[[int], None] = lambda _: None,
     replace_entry: ReplaceEntry = lambda _, entry: entry,
     on_fix: Callable[[Fix], None] = lambda _: None,
+    other_note: bytes | None = None,
 ) -> CheckedStore:
     """Check everything in the store in a directory, also beside a server that writes to it.
 
     `logs` are the (origin, vkey) that it may be of. `on_size` is told how many entries there are, `progress`
-    how many more were checked, `on_fix` every row that is to be mended and what it has to be; the rows of
-    entries come first. Raises ConfigError when the store is another log's, NotFoundError when there is none,
-    CorruptionError when nothing of it can be read, StorageError when the disk does not answer.
+    how many more were checked, `on_fix` every row that is to be mended and what it has to be. `other_note` is
+    a checkpoint of the same size, from elsewhere, to go by where the stored one has no valid signature.
+    Raises ConfigError when the store is another log's, NotFoundError when there is none, CorruptionError when
+    nothing of it can be read, StorageError when the disk does not answer.
     """
     with ExitStack() as stack:
         file = stack.enter_context(open_data_file(directory))
         threads = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, "fsck"))
         findings = Findings(on_fix)
-        meta = read_meta_rows(file, logs, findings)
+        meta = read_meta_rows(file, logs, findings, other_note)
         on_size(meta.tree_size)
         checking = _Checking(file, meta, findings, stack, threads, replace_entry)
         checking.entries(progress)
@@ -226,37 +229,25 @@ class _Checking:
     def _chunks(self) -> Iterator[tuple[int, list[bytes | None]]]:
         """Yield the entries of one tile at a time, with None for every one that is missing."""
         size = self._meta.tree_size
-        chunk: list[bytes | None] = []
-        start = 0
-
-        def full() -> bool:
-            return len(chunk) == min(TILE_WIDTH, size - start)
-
-        def place(entry: bytes | None, fix: bool = False) -> None:
-            index = start + len(chunk)
-            checked = self._replace_entry(index, entry)
-            if checked != entry and checked is not None:
-                self._findings.add(
-                    Finding(part=Part.ENTRY, message=f"entry {index} is replaced", leaf_index=index),
-                    Fix(table=ENTRIES, key=NUMBER.pack(index), value=checked),
-                )
-            chunk.append(checked)
-
-        for row in self._file.scan(ENTRIES.decode()):
-            index = NUMBER.unpack(row.key)[0] if len(row.key) == NUMBER.size else size
-            if index >= size:
-                self._stray(Part.ENTRY, ENTRIES, row, f"lies beyond the {size} entries that are signed")
-                continue
-            while start + len(chunk) <= index:
-                place(row.value if start + len(chunk) == index else None)
-                if full():
-                    yield start, chunk
-                    start, chunk = start + len(chunk), []
-        while start < size:
-            while not full():
-                place(None)
+        stored = entries_in_order(self._file.scan(ENTRIES.decode()), size, self._stray_entry)
+        for start in range(0, size, TILE_WIDTH):
+            chunk: list[bytes | None] = []
+            for index, entry in islice(stored, TILE_WIDTH):
+                checked = self._replace_entry(index, entry)
+                if checked is not None and checked != entry:
+                    self._findings.add(
+                        Finding(part=Part.ENTRY, message=f"entry {index} is replaced", leaf_index=index),
+                        Fix(table=ENTRIES, key=NUMBER.pack(index), value=checked),
+                    )
+                chunk.append(checked)
             yield start, chunk
-            start, chunk = start + len(chunk), []
+        # Rows beyond the last entry, which the size alone would never come to.
+        for _ in stored:
+            pass
+
+    def _stray_entry(self, row: Row) -> None:
+        size = self._meta.tree_size
+        self._stray(Part.ENTRY, ENTRIES, row, f"lies beyond the {size} entries that are signed")
 
     def _take(self, judged: JudgedEntry) -> None:
         self._expected.add(judged)
@@ -349,6 +340,24 @@ class _Checking:
             ),
             Fix(table=table, key=row.key, value=None),
         )
+
+
+def entries_in_order(
+    rows: Iterable[Row], size: int, on_stray: Callable[[Row], None] = lambda _: None
+) -> Iterator[tuple[int, bytes | None]]:
+    """Yield (leaf index, entry) for [0, size) out of rows in LMDB's order, with None for what is missing."""
+    position = 0
+    for row in rows:
+        index = NUMBER.unpack(row.key)[0] if len(row.key) == NUMBER.size else size
+        if index >= size:
+            on_stray(row)
+            continue
+        for missing in range(position, index):
+            yield missing, None
+        yield index, row.value
+        position = index + 1
+    for missing in range(position, size):
+        yield missing, None
 
 
 def _report_pages(file: DataFile, findings: Findings) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import product
+from itertools import islice, product
 from typing import Final
 
 from tlog.integrate import (
@@ -64,13 +64,14 @@ class TreeVerdict:
     `wrong_entries` are by leaf index, with the leaf hash that the signed tree has there, or None where that
     could not be decided. `entries_root` is the root of the entries as they are; `leads_to_root` says that the
     entries, or the tiles that were believed in their place, lead to the signed root. `tiles` were looked at;
-    `wrong_tiles` works them out one by one.
+    `wrong_tiles` works them out one by one; `undecided_tiles`, by level and index, may be right or wrong.
     """
 
     entries_root: bytes
     leads_to_root: bool
     wrong_entries: dict[int, bytes | None]
     wrong_tiles: Callable[[], Iterator[WrongTile]]
+    undecided_tiles: tuple[Coordinates, ...]
     tiles: int
 
 
@@ -140,6 +141,7 @@ class TreeCheck:
             leads_to_root=is_right,
             wrong_entries=self._wrong_entries(),
             wrong_tiles=self._wrong_tiles,
+            undecided_tiles=tuple(sorted(self._undecided)),
             tiles=self._tiles,
         )
 
@@ -199,18 +201,28 @@ class TreeCheck:
         if self._root_hash is None:
             return None
         tiles = self._edge_tiles()
-        choices = []
-        for coordinates in tiles:
-            stored = self._stored_lowest(coordinates)
-            # What does not differ is the same in both; what does was kept.
-            rebuilt = self._rebuilt.get(coordinates, stored)
-            choices.append(list(_mixtures(stored, rebuilt)))
+        choices = [list(_mixtures(self._variants(coordinates))) for coordinates in tiles]
         for number, chosen in enumerate(product(*choices)):
             if number > 1 << MAX_TRIED:
                 break
             if self._root_of(tiles, chosen) == self._root_hash:
                 return dict(zip(tiles, chosen, strict=True))
         return None
+
+    def _variants(self, coordinates: Coordinates) -> list[bytes]:
+        """Return what a tile's lowest hashes may be: as stored, as the entries or the tiles below say."""
+        stored = self._stored_lowest(coordinates)
+        # What does not differ is the same in both; what does was kept.
+        rebuilt = self._rebuilt.get(coordinates, stored)
+        assert rebuilt is not None
+        variants = [rebuilt] if stored is None else [stored, rebuilt]
+        level, index = coordinates
+        below = bytearray(rebuilt)
+        for offset in range(len(rebuilt) // HASH_BYTES if level else 0):
+            child = level - 1, index * TILE_WIDTH + offset
+            if child in self._rebuilt and (lowest := self._stored_lowest(child)) is not None:
+                below[HASH_BYTES * offset : HASH_BYTES * (offset + 1)] = _tile_root(lowest)
+        return [*variants, bytes(below)]
 
     def _root_of(self, tiles: Sequence[Coordinates], lowest: Sequence[bytes]) -> bytes:
         stored = {level: _stored_form(one) for (level, _), one in zip(tiles, lowest, strict=True)}
@@ -230,7 +242,7 @@ class TreeCheck:
         return None if lowest is None else _hash_at(lowest, index % TILE_WIDTH)
 
     def _resolve_full(self, coordinates: Coordinates, parent: bytes) -> bytes | None:
-        for lowest in _mixtures(self._stored_lowest(coordinates), self._rebuilt[coordinates]):
+        for lowest in _mixtures(self._variants(coordinates)):
             if _tile_root(lowest) == parent:
                 return lowest
         return None
@@ -283,24 +295,20 @@ def _apart(first: bytes, second: bytes) -> tuple[int, ...]:
     return tuple(at for at in range(count) if _hash_at(first, at) != _hash_at(second, at))
 
 
-def _mixtures(stored: bytes | None, rebuilt: bytes | None) -> Iterator[bytes]:
-    """Yield what the lowest hashes of a tile may be: stored, rebuilt, then mixtures where few differ."""
-    for one in (stored, rebuilt):
-        if one is not None:
-            yield one
-    if stored is None or rebuilt is None:
-        return
-    positions = _apart(stored, rebuilt)
+def _mixtures(variants: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield each variant of a tile's lowest hashes, then mixtures of them where few positions differ."""
+    whole = list(dict.fromkeys(variants))
+    yield from whole
+    positions = sorted({at for other in whole[1:] for at in _apart(whole[0], other)})
     if not 1 < len(positions) <= MAX_TRIED:
         return
-    for choice in product((False, True), repeat=len(positions)):
-        if all(choice) or not any(choice):
-            continue
-        mixed = bytearray(stored)
-        for position, is_rebuilt in zip(positions, choice, strict=True):
-            if is_rebuilt:
-                mixed[HASH_BYTES * position : HASH_BYTES * (position + 1)] = _hash_at(rebuilt, position)
-        yield bytes(mixed)
+    choices = [list(dict.fromkeys(_hash_at(one, at) for one in whole)) for at in positions]
+    for hashes in islice(product(*choices), 1 << MAX_TRIED):
+        mixed = bytearray(whole[0])
+        for at, chosen in zip(positions, hashes, strict=True):
+            mixed[HASH_BYTES * at : HASH_BYTES * (at + 1)] = chosen
+        if bytes(mixed) not in whole:
+            yield bytes(mixed)
 
 
 def _split(lowest: bytes) -> list[bytes]:

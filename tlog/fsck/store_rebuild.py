@@ -1,0 +1,118 @@
+"""Write a store anew beside the damaged one, and put its file in the other's place in one step.
+
+For a file whose pages are damaged: LMDB would write by what those pages say. What a crash leaves behind: the
+damaged store as it was, and a half-made one beside it that the next run throws away; or the new one, whole.
+The damaged file stays beside it, as `data.mdb.damaged`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from tlog.errors import StorageError
+from tlog.integrate import TreeEdge, integrate
+from tlog.storage.base import CommitBatch
+from tlog.storage.lmdb_header import DATA_FILE_NAME
+from tlog.storage.lmdb_layout import META, PREVIOUS_SIZE
+from tlog.storage.lmdb_mend import mend_rows
+from tlog.storage.lmdb_store import LmdbStore
+from tlog.validate import VerifiedEntry, verify_entry
+
+BUILDING_NAME: Final = "rebuilding"
+DAMAGED_NAME: Final = f"{DATA_FILE_NAME}.damaged"
+ENTRIES_AT_ONCE: Final = 2_000
+_LOCK_NAME: Final = "lock.mdb"
+
+
+def rebuild_store(
+    directory: Path,
+    *,
+    origin: str,
+    vkey: str,
+    entries: Iterator[bytes],
+    governance_indices: Collection[int],
+    committed: bytes,
+    published: bytes,
+    flags: Collection[str],
+    previous_size: bytes | None,
+    progress: Callable[[int], None],
+) -> None:
+    """Make a store of entries that were verified against `committed`, and put it in the old one's place.
+
+    `flags` are "frozen" and "restored", where the store is. The caller holds the writer's lock of the
+    directory. Raises RefusedError for an entry that is none, and StorageError.
+    """
+    building = directory / BUILDING_NAME
+    shutil.rmtree(building, ignore_errors=True)
+    store = LmdbStore.create(building, origin, vkey)
+    try:
+        _fill(store, origin, entries, frozenset(governance_indices), committed, progress)
+        store.publish(published)
+        if "frozen" in flags:
+            store.set_frozen(True)
+        if "restored" in flags:
+            store.set_restored(True)
+    finally:
+        store.close()
+    mend_rows(building, [(META, PREVIOUS_SIZE, previous_size)], committed=committed)
+    _put_in_place(directory, building)
+
+
+def _fill(
+    store: LmdbStore,
+    origin: str,
+    entries: Iterator[bytes],
+    governance: frozenset[int],
+    committed: bytes,
+    progress: Callable[[int], None],
+) -> None:
+    edge, note = TreeEdge.EMPTY, None
+    chunk = _verified(entries, origin)
+    while True:
+        following = _verified(entries, origin) if chunk else []
+        # No log starts on a store with such a note: it is none, and the signed one comes last.
+        new = b"not rebuilt to its end\n" if following else committed
+        grown, tiles = integrate(edge, [entry.leaf_hash for entry in chunk])
+        indices = range(edge.tree_size, grown.tree_size)
+        batch = CommitBatch(
+            start=edge.tree_size,
+            entries=[entry.entry for entry in chunk],
+            identities=[entry.identity for entry in chunk],
+            business_keys=[entry.business_keys for entry in chunk],
+            governance_indices=[index for index in indices if index in governance],
+            tiles=tiles,
+        )
+        store.commit(batch, expected=note, new=new, publish=True)
+        progress(len(chunk))
+        edge, note, chunk = grown, new, following
+        if not chunk:
+            return
+
+
+def _verified(entries: Iterator[bytes], origin: str) -> list[VerifiedEntry]:
+    return [verify_entry(entry, origin) for entry in islice(entries, ENTRIES_AT_ONCE)]
+
+
+def _put_in_place(directory: Path, building: Path) -> None:
+    try:
+        damaged = directory / DAMAGED_NAME
+        if not damaged.exists():
+            os.link(directory / DATA_FILE_NAME, damaged)
+        # Readers of the old file keep its lock file; whoever opens the new one makes another.
+        (directory / _LOCK_NAME).unlink(missing_ok=True)
+        (building / DATA_FILE_NAME).replace(directory / DATA_FILE_NAME)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(
+            f"the rebuilt store could not be put into {directory} ({error.strerror}): start the repair again"
+        ) from error
+    shutil.rmtree(building, ignore_errors=True)
