@@ -239,6 +239,10 @@ class RemoteCosigner:
         """The public half as a vkey."""
         return self.verifier.vkey
 
+    def close(self) -> None:
+        """Close the line to the signer."""
+        self._line.close()
+
     def cosign(self, checkpoint_text: str, timestamp_s: int) -> Signature:
         """Have a checkpoint's text cosigned. Raises SignerRefusedError, and SignerAwayError."""
         verifier = self.verifier

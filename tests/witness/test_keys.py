@@ -54,6 +54,7 @@ def test_a_witness_cosigns_with_a_key_that_a_signer_holds(tmp_path: Path) -> Non
         with pytest.raises(SignerRefusedError, match="another tree of size 5"):
             witness_of([key], log).add_checkpoint(log.request(0, 5, history=1))
         assert isinstance(key, RemoteCosigner)
+        key.close()
 
 
 def test_a_witness_opens_encrypted_keys_with_the_passphrase_of_a_descriptor(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ class WitnessServer:
         # Whatever is entered first is closed last.
         config = self._config
         cosigners = read_cosigners(config)
+        for cosigner in cosigners:
+            if isinstance(cosigner, RemoteCosigner):
+                stack.callback(cosigner.close)
         self._tls = ServerTls(config.tls) if config.tls.is_on else None
         store = LmdbWitnessStore.open(Path(config.witness.store_path))
         stack.callback(store.close)
