@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
-from tlog.http_client import NoCookies, tls_context
+from tlog.http_client import ANSWER_ERRORS, HttpClient, tls_context
+from tlog.http_listener import HttpListener
 
 
 def test_the_authorities_of_the_system_are_asked_whatever_the_spelling_of_https() -> None:
@@ -33,14 +37,68 @@ def test_an_alliance_may_name_an_authority_of_its_own(
 
 
 def test_a_cookie_is_neither_kept_nor_sent() -> None:
-    cookies = []
+    asked: list[str | None] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        cookies.append(request.headers.get("Cookie"))
-        return httpx.Response(200, headers={"Set-Cookie": "a=b"})
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers.get("Cookie"))
+        return web.Response(headers={"Set-Cookie": "a=b"})
 
-    with httpx.Client(transport=httpx.MockTransport(answer), cookies=NoCookies(), verify=False) as client:
-        client.get("http://log.example/")
-        client.get("http://log.example/")
-        assert len(client.cookies.jar) == 0
-    assert cookies == [None, None]
+    asyncio.run(ask_twice(answer))
+    assert asked == [None, None]
+
+
+def test_a_request_carries_what_it_was_given_and_no_more() -> None:
+    heads: list[dict[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        heads.append(dict(request.headers))
+        return web.Response()
+
+    asyncio.run(ask_twice(answer))
+    for head in heads:
+        assert set(head) == {"Host", "Accept", "Accept-Encoding", "User-Agent"}
+        assert head["User-Agent"] == "tlog"
+
+
+def test_one_connection_serves_requests_that_follow_each_other() -> None:
+    peers = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.append(request.transport.get_extra_info("peername"))
+        return web.Response(text="some body")
+
+    asyncio.run(ask_twice(answer))
+    assert len(peers) == 2
+    assert len(set(peers)) == 1
+
+
+def test_no_proxy_is_asked_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response()
+
+    asyncio.run(ask_twice(answer))
+    with pytest.raises(ANSWER_ERRORS, match=r"127\.0\.0\.1:1"):
+        asyncio.run(ask_twice(answer, use_proxies=True))
+
+
+async def ask_twice(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], *, use_proxies: bool = False
+) -> None:
+    application = web.Application()
+    application.router.add_get("/", answer)
+    listener = await HttpListener.start(application, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.port}/"
+    client = HttpClient(url, max_connections=2, use_proxies=use_proxies)
+    try:
+        for _ in range(2):
+            headers = {"Accept-Encoding": "identity", "User-Agent": "tlog"}
+            async with client.request("GET", url, headers=headers, timeout_s=5) as response:
+                assert response.status == 200
+                await response.read()
+    finally:
+        await client.aclose()
+        await listener.stop()

@@ -196,8 +196,16 @@ HOMES = {
     "google": ("tlog.client.*", "tlog.gossip.grpc_wire", "tlog.v1.*", "server.*"),
     "prometheus_client": ("server.metrics", "server.metrics_merge"),
     "tenacity": ("tlog.client.*",),
-    "aiohttp": ("tlog.http_listener", "tlog.tile_application", "tlog.witness.http", "server.metrics_http"),
-    "httpx": ("tlog.http_client", "tlog.tile_source.http", "tlog.witness.client", "tlog.monitor.sinks"),
+    "aiohttp": (
+        "tlog.http_listener",
+        "tlog.http_client",
+        "tlog.tile_application",
+        "tlog.tile_source.http",
+        "tlog.witness.http",
+        "server.metrics_http",
+    ),
+    "yarl": ("tlog.http_client",),
+    "httpx": ("tlog.http_client", "tlog.monitor.sinks"),
     "typer": ("tlog.cli.*",),
     "rich": ("tlog.cli.*",),
 }

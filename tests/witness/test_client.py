@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 from _support.signers import cosigner, seed
 from _support.submitting_log import SubmittingLog
@@ -32,6 +31,7 @@ from tlog.errors import (
     WitnessConflictError,
     WitnessRefusedError,
 )
+from tlog.http_client import HttpClient
 from tlog.http_listener import HttpListener
 from tlog.ml_dsa import MlDsaPrivateKey
 from tlog.note import Signature, Verifier, format_signature_line
@@ -481,10 +481,11 @@ def test_a_witness_without_a_key_is_a_usage_error() -> None:
 
 def test_a_client_that_was_passed_in_stays_open() -> None:
     async def main() -> None:
-        async with httpx.AsyncClient(trust_env=False) as http_client:
-            async with WitnessClient("http://127.0.0.1:1", VERIFIERS, http=http_client):
-                pass
-            assert not http_client.is_closed
+        http_client = HttpClient("http://127.0.0.1:1", max_connections=1)
+        async with WitnessClient("http://127.0.0.1:1", VERIFIERS, http=http_client):
+            pass
+        assert not http_client.is_closed
+        await http_client.aclose()
 
     asyncio.run(main())
 

@@ -1,7 +1,7 @@
 """Tiles over HTTP, from servers that may do anything: every request is bounded in time, size and tries.
 
-httpx does the talking, asynchronously in one thread of its own, because only so can one deadline end a
-request wherever it hangs: connecting, in the middle of a header, between two bytes of a body. Callers see
+The talking is done asynchronously, in one thread of its own, because only so can one deadline end a request
+wherever it hangs: connecting, in the middle of a header, between two bytes of a body. Callers see
 plain functions, and may call from many threads.
 """
 
@@ -17,11 +17,11 @@ from concurrent.futures import CancelledError as FutureCancelledError
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
+from aiohttp import ClientError, ClientResponse
 
 from tlog.encoding import shown
 from tlog.errors import AccessError, ConfigError, NotFoundError, RemoteError
-from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
+from tlog.http_client import ANSWER_ERRORS, HttpClient, check_url, is_redirect
 from tlog.note import MAX_NOTE_BYTES
 from tlog.tile_source.base import CHECKPOINT_PATH, check_tile_bytes, max_tile_bytes
 from tlog.tiles import Tile
@@ -40,6 +40,8 @@ _FORBIDDEN = 403
 _GZIP_WINDOW_BITS = 31
 _CHUNK_BYTES = 2**16
 _PLAIN = re.compile("[!-~]+")
+# tlog-tiles: "Clients SHOULD include `gzip` and `identity` in their `Accept-Encoding` headers."
+_HEADERS = {"Accept-Encoding": "gzip, identity", "User-Agent": "tlog"}
 
 T = TypeVar("T")
 
@@ -68,15 +70,7 @@ class HttpTileSource:
         self._timeout_s = timeout_s
         self._attempts = attempts
         self.concurrency = concurrency
-        self._client = httpx.AsyncClient(
-            # tlog-tiles: "Clients SHOULD include `gzip` and `identity` in their `Accept-Encoding` headers."
-            headers={"Accept-Encoding": "gzip, identity", "User-Agent": "tlog"},
-            timeout=time_limits(timeout_s),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            follow_redirects=False,
-            cookies=NoCookies(),
-            verify=tls_context(self._prefix, tls),
-        )
+        self._client = HttpClient(self._prefix, max_connections=concurrency, tls=tls, use_proxies=True)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tiles-http", daemon=True)
         self._thread.start()
@@ -154,10 +148,12 @@ class HttpTileSource:
 
     async def _fetch_once(self, url: str, max_bytes: int) -> bytes:
         try:
-            async with self._client.stream("GET", url) as response:
+            async with self._client.request(
+                "GET", url, headers=_HEADERS, timeout_s=self._timeout_s
+            ) as response:
                 _check_status(response, url)
                 return await _read_body(response, url, max_bytes)
-        except (httpx.TransportError, httpx.StreamError) as error:
+        except ClientError as error:
             raise _TryAgainError(f"{url} cannot be read: {_told(error)}") from error
         except ANSWER_ERRORS as error:
             raise RemoteError(f"{url} cannot be read: {_told(error)}") from error
@@ -166,27 +162,26 @@ class HttpTileSource:
 def checked_prefix(url: str) -> str:
     """Check a log's URL prefix, and return it without the slash at its end. Raises ConfigError."""
     try:
+        check_url(url)
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        httpx.URL(url)
-    except (ValueError, httpx.InvalidURL) as error:
+    except ValueError as error:
         raise ConfigError(f"{shown(url)} is no URL of a log: {error}") from error
-    if not usable or parts.query or parts.fragment or not _PLAIN.fullmatch(url):
+    if parts.query or parts.fragment or not _PLAIN.fullmatch(url):
         raise ConfigError(
             f"{shown(url)} is no URL of a log: give http:// or https://, a host, and perhaps a path"
         )
     return url.rstrip("/")
 
 
-def _check_status(response: httpx.Response, url: str) -> None:
-    status = response.status_code
+def _check_status(response: ClientResponse, url: str) -> None:
+    status = response.status
     if status in _GONE:
         raise NotFoundError(f"{url} does not exist (HTTP {status})")
     if status == _FORBIDDEN:
         raise AccessError(f"{url} is refused (HTTP 403): this log is not read by everybody")
     if status in _WORTH_ANOTHER_TRY:
         raise _TryAgainError(f"{url} is refused for now (HTTP {status})")
-    if response.is_redirect:
+    if is_redirect(status):
         target = shown(response.headers.get("Location", "nowhere"))
         raise RemoteError(
             f"{url} redirects to {target}, which is not followed: name that place as the log's URL, if you "
@@ -199,15 +194,15 @@ def _check_status(response: httpx.Response, url: str) -> None:
         raise RemoteError(f"{url} is answered with a web page, not with a log's resource: check the URL")
 
 
-async def _read_body(response: httpx.Response, url: str, max_bytes: int) -> bytes:
+async def _read_body(response: ClientResponse, url: str, max_bytes: int) -> bytes:
     """Read and unpack a body of at most `max_bytes`; nothing is ever held that is much longer."""
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"identity", "gzip", "x-gzip"}:
         raise RemoteError(f"{url} is answered in the coding {shown(coding)}, which was not asked for")
-    # httpx would unpack a chunk whole, whatever comes out of it; this stops in the middle of one.
+    # Unpacked here, because this stops in the middle of a chunk, whatever comes out of it.
     unpack = None if coding == "identity" else zlib.decompressobj(_GZIP_WINDOW_BITS)
     body = bytearray()
-    async for chunk in response.aiter_raw(_CHUNK_BYTES):
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         if unpack is None:
             body += chunk
         else:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from tlog.cosignature import CosignerVerifier
 from tlog.encoding import decode_utf8, parse_decimal, shown, split_lines
 from tlog.errors import (
@@ -23,7 +21,7 @@ from tlog.errors import (
     WitnessConflictError,
     WitnessRefusedError,
 )
-from tlog.http_client import ANSWER_ERRORS, NoCookies, time_limits, tls_context
+from tlog.http_client import ANSWER_ERRORS, HttpClient, check_url, is_redirect
 from tlog.note import MAX_SIGNATURES, Signature, parse_note, parse_signature_line
 from tlog.tls import ClientTls
 from tlog.witness.core import TREE_SIZE
@@ -42,7 +40,7 @@ class WitnessClient:
         verifiers: Sequence[CosignerVerifier],
         *,
         tls: ClientTls | None = None,
-        http: httpx.AsyncClient | None = None,
+        http: HttpClient | None = None,
     ) -> None:
         """Take the witness's submission prefix and the keys that it is trusted to cosign with.
 
@@ -51,15 +49,10 @@ class WitnessClient:
         or there is no key.
         """
         try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, UnicodeError) as error:
+            check_url(url)
+        except ValueError as error:
             raise ConfigError(f"the witness's URL {shown(url)} is none: {error}") from error
-        if (
-            parsed.scheme not in ("http", "https")
-            or not parsed.host
-            or (parsed.port or 0) > 65_535
-            or any(character in url for character in " ?#")
-        ):
+        if any(character in url for character in " ?#") or not url.isascii():
             raise ConfigError(
                 f"the witness's URL is {shown(url)}: it has to be http(s)://host[:port][/prefix], no more"
             )
@@ -68,12 +61,7 @@ class WitnessClient:
         self.url = url.rstrip("/")
         self._verifiers = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
         self._owned = http is None
-        self._http = http or httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0),
-            cookies=NoCookies(),
-            trust_env=False,
-            verify=tls_context(url, tls),
-        )
+        self._http = http or HttpClient(url, max_connections=4, tls=tls)
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
@@ -119,32 +107,35 @@ class WitnessClient:
 
     async def _post(self, body: bytes, timeout_s: float) -> tuple[int, str, bytes]:
         # Identity only: what arrives is what counts against the limit, and nothing unfolds.
-        headers = {"Content-Type": "application/octet-stream", "Accept-Encoding": "identity"}
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Accept-Encoding": "identity",
+            "User-Agent": "tlog",
+        }
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._http.stream(
+                self._http.request(
                     "POST",
                     f"{self.url}/add-checkpoint",
-                    content=body,
                     headers=headers,
-                    follow_redirects=False,
-                    timeout=time_limits(timeout_s),
+                    timeout_s=timeout_s,
+                    body=body,
                 ) as response,
             ):
-                if response.is_redirect or "Content-Encoding" in response.headers:
+                if is_redirect(response.status) or "Content-Encoding" in response.headers:
                     raise RemoteError(
-                        f"the witness at {self.url} answered {response.status_code} with a redirect or an "
+                        f"the witness at {self.url} answered {response.status} with a redirect or an "
                         "encoded body, which is never followed: give its own URL"
                     )
                 answer = b""
-                async for chunk in response.aiter_raw():
+                async for chunk in response.content.iter_any():
                     answer += chunk
                     if len(answer) > MAX_RESPONSE_BYTES:
                         raise RemoteError(
                             f"the witness at {self.url} answered more than {MAX_RESPONSE_BYTES} bytes"
                         )
-                return response.status_code, response.headers.get("Content-Type", ""), answer
+                return response.status, response.headers.get("Content-Type", ""), answer
         except TimeoutError as error:
             raise RemoteError(f"the witness at {self.url} did not answer within {timeout_s} s") from error
         except ANSWER_ERRORS as error:
