@@ -1,6 +1,6 @@
-"""Targets behind real sockets: every RPC and every HTTP port of real processes, and a client before a liar.
+"""Targets behind real sockets: every RPC and every port of real processes, and a client before a liar.
 
-A `Rig` starts a server, a witness and a node, and tells afterwards whether they still do their work.
+A `Rig` starts a server, a witness, a node and a signer, and tells afterwards whether they do their work.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import grpc
@@ -24,7 +25,9 @@ from _support.log_directory import make_log_directory, serving
 from _support.lying_log import LyingLog
 from _support.real_node import RealNode, make_node_directory
 from _support.real_server import RealServer
+from _support.real_signer import RealSigner, signing
 from _support.real_witness import RealWitness
+from _support.signers import cosigner
 from _support.submitting_log import SubmittingLog
 from fuzz.engine import Target
 from fuzz.messages import gossip_seeds
@@ -34,8 +37,10 @@ from tlog.client import LogClient, RetryPolicy
 from tlog.envelope import decode_entry, sign_entry
 from tlog.errors import MalformedError, TlogError, WitnessConflictError, WitnessRefusedError
 from tlog.event import build_event
-from tlog.note import Signer
+from tlog.key_file import write_key_file
+from tlog.note import Signer, parse_note
 from tlog.policy import build_policy, format_policy
+from tlog.signer.protocol import LENGTH_BYTES, Cosign, ListKeys, Sign, encode_frame, encode_question
 from tlog.v1 import log_pb2
 from tlog.witness.client import WitnessClient
 
@@ -68,13 +73,15 @@ class Rig:
     node: RealNode
     alliance: Alliance
     submitting: SubmittingLog
+    signer: RealSigner
+    signer_socket: Path
     channel: grpc.Channel
     numbers: Iterator[int]
     before: dict[int, int]
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return (self.server.pid, self.witness.process.pid, self.node.process.pid)
+        return (self.server.pid, self.witness.process.pid, self.node.process.pid, self.signer.pid)
 
     def check(self) -> None:
         """Check that all live, logged no traceback, hold no more memory, and answer a valid call."""
@@ -82,6 +89,7 @@ class Rig:
             ("server", self.server.errors),
             ("witness", self.witness.errors),
             ("node", self.node.errors),
+            ("signer", self.signer.errors),
         ):
             for word in TROUBLE:
                 if word in errors:
@@ -102,6 +110,9 @@ class Rig:
                 raise AnswerError(f"{url}{path} is answered with {answer[:200]!r}")
         asyncio.run(self._cosign())
         exchange(self.node.address, b"")
+        answer = ask_signer(self.signer_socket, encode_frame(encode_question(ListKeys())))
+        if b"+" not in answer:
+            raise AnswerError(f"the signer answered {answer!r}")
 
     async def _cosign(self) -> None:
         """Let the witness cosign the tree that it holds once more, or the first one."""
@@ -148,8 +159,23 @@ def running(directory: Path) -> Iterator[Rig]:
         )
         witness = stack.enter_context(RealWitness(directory / "witness"))
         node = stack.enter_context(RealNode(node_directory))
+        write_key_file(directory / "signer.key", cosigner(SubmittingLog.origin))
+        # Short: the path of a socket may have a hundred bytes.
+        top = Path(stack.enter_context(TemporaryDirectory(prefix="tlog-")))
+        signer = stack.enter_context(signing(top, "--cosigner-key", directory / "signer.key", "--new-state"))
         channel = stack.enter_context(grpc.insecure_channel(server.grpc_address))
-        rig = Rig(server, witness, node, alliance, submitting, channel, count(10**6), {})
+        rig = Rig(
+            server=server,
+            witness=witness,
+            node=node,
+            signer=signer,
+            signer_socket=top / "signer.sock",
+            alliance=alliance,
+            submitting=submitting,
+            channel=channel,
+            numbers=count(10**6),
+            before={},
+        )
         rig.check()
         rig.before = {pid: _resident(pid) for pid in rig.pids}
         yield rig
@@ -199,7 +225,7 @@ def send(url: str, data: bytes, *, quiet_s: float = QUIET_S) -> bytes:
 
 
 def _status(answer: bytes) -> str:
-    """What was answered; HTTP/0.9, which the metrics' server still speaks, has no status."""
+    """What was answered; HTTP/0.9 has no status."""
     status = STATUS_LINE.match(answer)
     if status is None:
         return "no status" if answer else "no answer"
@@ -215,6 +241,20 @@ def _read_on(connection: socket.socket, answer: bytearray, quiet_s: float) -> bo
     except TimeoutError:
         return False
     return True
+
+
+def ask_signer(path: Path, data: bytes) -> bytes:
+    """Send bytes to a signer, and return what it says before it hangs up, or says nothing more."""
+    answer = bytearray()
+    connection = socket.socket(socket.AF_UNIX)
+    with connection, suppress(ConnectionError):
+        connection.settimeout(CALL_S)
+        connection.connect(str(path))
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        if not _read_on(connection, answer, CALL_S):
+            raise AnswerError(f"the signer did not end the connection within {CALL_S} s")
+    return bytes(answer)
 
 
 def _get(path: str, *headers: str, method: str = "GET") -> bytes:
@@ -356,7 +396,7 @@ def http_targets(rig: Rig) -> tuple[Target, ...]:
         Target(name="http-tiles", seeds=gets, run=asks(tiles), allowed=()),
         Target(
             name="http-metrics",
-            seeds=(_get("/metrics"), _get("/", "Accept-Encoding: gzip"), *gets[3:]),
+            seeds=(_get("/metrics"), _get("/readyz"), _get("/livez"), *gets[3:]),
             run=asks(metrics),
             allowed=(),
         ),
@@ -368,6 +408,20 @@ def http_targets(rig: Rig) -> tuple[Target, ...]:
             allowed=(),
         ),
     )
+
+
+def signer_target(rig: Rig) -> Target:
+    """The signer, by the raw bytes of a connection."""
+    vkey = cosigner(SubmittingLog.origin).vkey
+    text = parse_note(rig.submitting.note(3))[0]
+    questions = (ListKeys(), Cosign(vkey, text, 1_700_000_000), Sign(vkey, text))
+    frames = [encode_frame(encode_question(question)) for question in questions]
+
+    def run(data: bytes) -> str:
+        answer = ask_signer(rig.signer_socket, data)
+        return answer[LENGTH_BYTES:].partition(b"\n")[0].decode() or "no answer"
+
+    return Target(name="signer-socket", seeds=(*frames, b"".join(frames)), run=run, allowed=())
 
 
 class ReplyingServer:
@@ -449,7 +503,7 @@ def _replying_signer() -> Signer:
 SOCKET_TARGETS = (
     *(f"rpc-{method}" for method in METHODS),
     *("rpc-append-signed", "rpc-exchange-log", "rpc-exchange-node", "grpc-socket"),
-    *("http-tiles", "http-metrics", "http-witness", "http-witness-body", "client-replies"),
+    *("http-tiles", "http-metrics", "http-witness", "http-witness-body", "signer-socket", "client-replies"),
 )
 """The names of all targets here, which are known before anything runs."""
 
@@ -458,6 +512,6 @@ SOCKET_TARGETS = (
 def socket_targets(directory: str | Path) -> Iterator[tuple[Rig, tuple[Target, ...]]]:
     """Run everything that is needed in a directory, while the block runs."""
     with running(Path(directory)) as rig, replies_target() as replies:
-        every = (*rpc_targets(rig), *http_targets(rig), replies)
+        every = (*rpc_targets(rig), *http_targets(rig), signer_target(rig), replies)
         assert tuple(target.name for target in every) == SOCKET_TARGETS
         yield rig, every

@@ -16,9 +16,17 @@ from tlog.errors import (
     SignatureError,
 )
 from tlog.event import build_event, parse_event
-from tlog.governance import GENESIS_TYPE, GOVERNANCE_SOURCE, MEMBER_TYPE, RULES_TYPE, parse_governance
+from tlog.governance import (
+    GENESIS_TYPE,
+    GOVERNANCE_SOURCE,
+    MEMBER_TYPE,
+    RULES_TYPE,
+    build_restored,
+    parse_governance,
+)
 from tlog.lei import check_lei
 from tlog.membership import Registry
+from tlog.restored import Restored
 from tlog.strict_json import format_json, parse_json
 from tlog.trade.keys import format_business_key, parse_business_key
 from tlog.validate import admit, verify_entry
@@ -110,8 +118,16 @@ def _lei(data: bytes) -> None:
 
 def _governance_seeds() -> list[bytes]:
     seeds = []
-    for entry in ALLIANCE.governance:
-        payload = decode_entry(entry).payload
+    restored = build_restored(
+        origin=ALLIANCE.origin,
+        time=TIME,
+        seq=4,
+        prev="0" * 64,
+        restored=Restored(
+            tree_size=7, root_hash=bytes(32), lost_tree_size=9, lost_root_hash=bytes(32), reason="fire"
+        ),
+    )
+    for payload in (*(decode_entry(entry).payload for entry in ALLIANCE.governance), restored):
         event = parse_event(payload)
         body = format_json(event.data, "the data")
         seeds.append(event.type.encode() + b"\n" + event.subject.encode() + b"\n" + body)
