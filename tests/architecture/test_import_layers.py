@@ -167,7 +167,7 @@ PURE_ABOVE = (
 # Who may import which third-party library (and who else needs it had better ask one of these modules).
 HOMES = {
     "nacl": ("tlog.ed25519", "tlog.encrypted_key_file"),
-    "cryptography": ("tlog.ml_dsa", "tlog.certificates"),
+    "cryptography": ("tlog.ml_dsa", "tlog.certificates", "server.doctor"),
     "lmdb": ("tlog.storage.lmdb_*",),
     "msgspec": (
         "tlog.strict_json",

@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "entries": ("read", _USE),
     "lookup": ("read", _USE),
     "status": ("status", _USE),
+    "doctor": ("doctor", _RUN),
     "prove": ("prove", _USE),
     "evidence": ("evidence", _USE),
     "monitor": ("monitor", _USE),

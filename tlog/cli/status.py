@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.report import say, say_document, say_facts
+from tlog.errors import ConfigError
 from tlog.exit_codes import ExitCode
 
 
 @with_log_options
-def status(*, log: LogOptions, as_json: JsonOption = False) -> ExitCode:
-    """Ask a log for its health, its checkpoint and its governance, and say what was checked."""
+def status(
+    *,
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            help="Where the log's metrics are (http://host:8651): the operator's view, nothing is verified.",
+            show_default=False,
+        ),
+    ] = None,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=0.2, help="With URL: again every so many seconds.")
+    ] = None,
+    log: LogOptions,
+    as_json: JsonOption = False,
+) -> ExitCode:
+    """Ask a log for its health, its checkpoint and its governance, and say what was checked.
+
+    With URL: size, rate, lag, witnesses, disk and health, as the operator's own server tells them.
+    """
+    if address is not None:
+        from tlog.cli.operator_status import show_operator_status
+
+        return show_operator_status(address, log, watch_s=watch, as_json=as_json)
+    if watch is not None:
+        raise ConfigError("--watch goes with the URL of the log's metrics: tlog status http://host:8651")
     # Imported here: grpc takes longer to load than most commands run.
     from tlog.client.health import ask_frozen, check_health
 

@@ -1,0 +1,121 @@
+"""`tlog status URL`: one table of how a log's own server is doing, from its metrics and its health."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+
+from tlog.cli.operator_page import get
+from tlog.cli.options import LogOptions
+from tlog.cli.report import Json, say, say_document, say_table
+from tlog.errors import RemoteError
+from tlog.exit_codes import ExitCode
+
+RATE_OVER_S = 1.0
+_SAMPLE = re.compile(r"^(?P<name>[a-z_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def show_operator_status(url: str, log: LogOptions, *, watch_s: float | None, as_json: bool) -> ExitCode:
+    """Show the table once, or again and again; IO_OR_REMOTE where the log is not ready.
+
+    Raises RemoteError.
+    """
+    address = url.rstrip("/").removesuffix("/metrics")
+    while True:
+        before, asked_s = _samples(address, log), time.monotonic()
+        time.sleep(watch_s or RATE_OVER_S)
+        rows, ready = _rows(address, log, before, time.monotonic() - asked_s)
+        if as_json:
+            say_document(rows)
+        else:
+            say_table(("what", "now"), [(name, _shown(value)) for name, value in rows.items()])
+        if watch_s is None:
+            return ExitCode.OK if ready else ExitCode.IO_OR_REMOTE
+        say()
+
+
+def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tuple[dict[str, Json], bool]:
+    samples = _samples(address, log)
+
+    def one(name: str) -> float | None:
+        return samples.get((name, ()))
+
+    def whole(name: str) -> int | None:
+        value = one(name)
+        return None if value is None or value in (float("inf"),) or value != value else int(value)
+
+    _, body = get(f"{address}/readyz", log.tls(), log.timeout_s)
+    try:
+        readiness = json.loads(body)
+        ready = bool(readiness["ready"])
+        wrong = [f"{check['check']}: {check['reason']}" for check in readiness["checks"] if not check["ok"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_a_log(address) from error
+    appended, earlier = one("tlog_append_entries_total"), before.get(("tlog_append_entries_total", ()))
+    size, published = whole("tlog_tree_size_entries"), whole("tlog_published_size_entries")
+    rows: dict[str, Json] = {
+        "ready": ready,
+        "wrong": wrong,
+        "size": size,
+        "published": published,
+        "lag": None if size is None or published is None else size - published,
+        "entries_per_s": None
+        if appended is None or earlier is None
+        else round((appended - earlier) / seconds, 1),
+        "checkpoint_age_s": one("tlog_checkpoint_age_seconds"),
+        "queued_entries": whole("tlog_sequencer_queue_entries"),
+        "pushed_back_calls": whole("tlog_append_pushback_calls_total"),
+        "disk_free_bytes": whole("tlog_disk_free_bytes"),
+        "disk_min_free_bytes": whole("tlog_disk_min_free_bytes"),
+        "disk_horizon_s": whole("tlog_disk_horizon_seconds"),
+        "scrub_age_s": one("tlog_scrub_age_seconds"),
+        "witness_calls": {
+            " ".join(value for _, value in labels): value
+            for (name, labels), value in samples.items()
+            if name == "tlog_publish_witness_calls_total"
+        },
+        "pushed_back_by_quota": {
+            " ".join(value for _, value in labels): value
+            for (name, labels), value in samples.items()
+            if name.startswith("tlog_quota_") and name.endswith("_total")
+        },
+    }
+    return rows, ready
+
+
+def _samples(address: str, log: LogOptions) -> Samples:
+    status, body = get(f"{address}/metrics", log.tls(), log.timeout_s)
+    found = {
+        (one["name"], tuple(_LABEL.findall(one["labels"] or ""))): float(one["value"])
+        for one in _SAMPLE.finditer(body.decode("utf-8", "replace"))
+    }
+    if status != 200 or ("tlog_tree_size_entries", ()) not in found:
+        raise _not_a_log(address)
+    return found
+
+
+def _not_a_log(address: str) -> RemoteError:
+    return RemoteError(f"{address} does not answer as a log's metrics do: is this its metrics port?")
+
+
+def _shown(value: Json) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "NO"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.1f}"
+        case str():
+            return value
+        case Mapping():
+            return "\n".join(f"{name}: {_shown(one)}" for name, one in value.items()) or "-"
+        case _:
+            return "\n".join(_shown(one) for one in value) or "-"
