@@ -32,6 +32,7 @@ from server.operator_view import OperatorView
 from server.own_cosigner import OwnCosigner, Refresher
 from server.publisher import CheckpointFeed
 from server.reading_access import ReadingAccess
+from server.scrub import Scrub
 from server.sequencer import NotesPace, Sequencer
 from server.signing_guard import SigningGuard
 from server.threads import Threads, open_pool, spare_what_stays
@@ -178,6 +179,13 @@ class Server:
         )
         freeze_watch.start()
         stack.push_async_callback(freeze_watch.stop)
+        if config.scrub.enabled:
+            metrics.watch_scrub()
+            scrub = Scrub(
+                log, metrics, entries_per_s=config.scrub.entries_per_s, found=self._guard.found_damage
+            )
+            scrub.start()
+            stack.push_async_callback(asyncio.to_thread, scrub.stop)
         await calls.open()
         await operator.tell_health(stack, calls)
         stack.push_async_callback(calls.stop_taking)

@@ -142,6 +142,14 @@ class StoreSection(Section, frozen=True, kw_only=True):
     """What of the disk stays free: appends that would take it are refused; 0: no floor."""
 
 
+class ScrubSection(Section, frozen=True, kw_only=True):
+    """Says how fast everything that is stored is looked at again, over and over."""
+
+    enabled: bool = True
+    entries_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 1_000.0
+    """Most entries a second; a round takes the tree's size divided by this."""
+
+
 class Config(Section, frozen=True, kw_only=True):
     """Holds everything that `tlog serve` can be told."""
 
@@ -155,6 +163,7 @@ class Config(Section, frozen=True, kw_only=True):
     gossip: GossipSection = field(default_factory=GossipSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
+    scrub: ScrubSection = field(default_factory=ScrubSection)
     access: AccessSection = field(default_factory=AccessSection)
     tls: TlsSection = field(default_factory=TlsSection)
     client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)

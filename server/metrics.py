@@ -188,6 +188,35 @@ class Metrics:
 
         self.registry.register(Checks())
 
+    def watch_scrub(self) -> None:
+        """Show how the scrub stands, of a server that has one."""
+        self._scrubbed_s = time.monotonic()
+        self._scrub_position = Gauge(
+            "tlog_scrub_position",
+            "Leaves that this round of the scrub has looked at.",
+            registry=self.registry,
+        )
+        self._scrub_failures = Counter(
+            "tlog_scrub_failures", "Times that the scrub has found damage.", registry=self.registry
+        )
+        Gauge(
+            "tlog_scrub_age_seconds",
+            "Time since a whole round of the scrub ended well (or since the start).",
+            registry=self.registry,
+        ).set_function(lambda: time.monotonic() - self._scrubbed_s)
+
+    def scrubbed(self, position: int) -> None:
+        """Note how many leaves this round has looked at."""
+        self._scrub_position.set(position)
+
+    def scrub_round(self) -> None:
+        """Note that a whole round ended well."""
+        self._scrubbed_s = time.monotonic()
+
+    def scrub_failed(self) -> None:
+        """Count one time that damage was found."""
+        self._scrub_failures.inc()
+
     def watch_queue(self, entries: Callable[[], int], size_bytes: Callable[[], int]) -> None:
         """Read the queue's depth at scrape time."""
         self._queued_entries.set_function(entries)

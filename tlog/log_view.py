@@ -99,6 +99,14 @@ class LogView:
         stored = self._reader.read_tile(level, index)
         return stored[: HASH_BYTES * tile_width(self.tree_size, level, index)]
 
+    def stored_tile(self, level: int, index: int) -> bytes:
+        """Return a tile as it is stored, with its inner nodes (tlog.integrate). Raises OutOfRangeError."""
+        return self._reader.read_tile(level, index)
+
+    def node(self, level: int, index: int) -> bytes:
+        """Return the hash of a complete subtree as it is stored. Raises OutOfRangeError."""
+        return self._reader.read_node(level, index)
+
     def leaf_index(self, source: str, event_id: str) -> int | None:
         """Return the leaf index of the event named (source, id), or None; that None proves nothing."""
         return self._reader.find_leaf_index(identity(source, event_id))

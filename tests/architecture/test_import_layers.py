@@ -103,6 +103,7 @@ LAYERS = (
             "tlog.log_state",
             "tlog.log_view",
             "tlog.right_edge",
+            "tlog.stored_leaves",
             "tlog.mark_check",
             "tlog.marked_store",
             "tlog.freezing",

@@ -87,11 +87,11 @@ def _replay(
     governance_entries = 0
     if under.tree_size == 0:
         return 0
-    with closing(source.runs(0, under)) as runs:
-        for run in runs:
-            if run.note != under.note:
-                under = trusted.open_published(run.note)
-            checked = replay.check(run, under)
+    with closing(source.runs(0, under)) as runs, closing(replay.ahead(runs)) as ahead:
+        for begun in ahead:
+            if begun.run.note != under.note:
+                under = trusted.open_published(begun.run.note)
+            checked = replay.check(begun, under)
             for judged in checked.judged:
                 governance_entries += judged.is_governance
                 if judged.finding is not None:
