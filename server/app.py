@@ -12,7 +12,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from server.backlog import Backlog, CommitPace
+from server.begin_late import BeginLate
 from server.config import Config, load_config
 from server.freeze_watch import FreezeWatch
-from server.gossip_service import GossipService
+from server.gossip_service import GossipService, node_transport
 from server.grpc_server import GOSSIP_SERVICE, LOG_SERVICE, GrpcServer, format_address
 from server.http_side import serve_http
 from server.log_keys import open_log
 from server.log_service import LogService
+from server.loss_desk import HOLD as MARK_HOLD
 from server.metrics import Metrics
 from server.operator_view import OperatorView
 from server.own_cosigner import OwnCosigner, Refresher
@@ -35,6 +37,8 @@ from server.reading_access import ReadingAccess
 from server.scrub import Scrub
 from server.sequencer import NotesPace, Sequencer
 from server.signing_guard import SigningGuard
+from server.start_check import HOLD as CHECK_HOLD
+from server.start_check import StartCheck
 from server.threads import Threads, open_pool, spare_what_stays
 from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
@@ -42,6 +46,7 @@ from server.witnessed_publisher import WitnessedPublisher
 from server.worker_pool import WorkerPool
 from tlog.errors import StateUnknownError, StorageError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
+from tlog.gossip.grpc_transport import GrpcTransport
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
 from tlog.policy import Policy, build_policy
@@ -100,6 +105,7 @@ class Server:
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
         self._guard = SigningGuard()
+        self._gossip_service: GossipService | None = None
         self._tls = ServerTls(config.tls) if config.tls.is_on else None
 
     def stop(self) -> None:
@@ -126,7 +132,7 @@ class Server:
         config = self._config
         metrics = Metrics()
         operator = OperatorView(config, metrics, self._guard)
-        log, cosigner = open_log(config, stack, self._guard, metrics, operator.watch_store)
+        log, cosigner, self._loss_desk = open_log(config, stack, self._guard, metrics, operator.watch_store)
         metrics.committed_size(log.checkpoint().tree_size)
         threads = Threads.open(stack)
         with log.view() as view:
@@ -148,10 +154,10 @@ class Server:
         urls = await serve_http(stack, config, self._tls, log, metrics, operator.health, threads, others)
         stack.push_async_callback(calls.close)
         port = await calls.listen(config.grpc.listen_address, config.grpc.port)
+        begin: Callable[[], Awaitable[None]] | None = None
         if publisher is not None:
-            publisher.start()
             stack.push_async_callback(publisher.stop)
-            await publisher.first_round()
+            begin = publisher.begin
         elif cosigner is not None:
             refresher = Refresher(
                 log,
@@ -160,8 +166,13 @@ class Server:
                 writing=threads.answering,
                 on_fatal=self._fail,
             )
-            await refresher.start()
             stack.push_async_callback(refresher.stop)
+            begin = refresher.start
+        await self._ask_around(parts, publisher)
+        if begin is not None:
+            beginning = BeginLate(self._may_publish, begin, on_fatal=self._fail)
+            stack.push_async_callback(beginning.stop)
+            await beginning.start()
         stack.callback(feed.close)
         if publisher is not None:
             # Before the feed closes, so that calls which wait for the last checkpoint still get it.
@@ -201,6 +212,25 @@ class Server:
             grpc=format_address(config.grpc.listen_address, port),
             **urls,
         )
+
+    async def _ask_around(self, parts: _Parts, publisher: WitnessedPublisher | None) -> None:
+        """Hold the signing until witnesses and nodes were asked what this log signed last."""
+        check = StartCheck(
+            parts.log,
+            self._guard,
+            policy=self._own_policy(parts.log),
+            witnesses=() if publisher is None else publisher.clients,
+            nodes=self._config.gossip.nodes,
+            ask_node=None if self._gossip_service is None else self._gossip_service.ask,
+            timeout_s=self._config.witnesses.timeout_s,
+            reading=parts.threads.answering,
+        )
+        await check.start()
+        parts.stack.push_async_callback(check.stop)
+
+    def _may_publish(self) -> bool:
+        """Return whether nothing is known, or still asked for, that speaks against what is committed."""
+        return not (self._guard.is_stopped or any(map(self._guard.is_held, (CHECK_HOLD, MARK_HOLD))))
 
     def _alone(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
         """Answer calls in this process."""
@@ -264,18 +294,26 @@ class Server:
             on_damage=self._guard.found_damage,
             watch=parts.operator.commits,
             require_room=parts.operator.room.require,
+            loss_desk=self._loss_desk,
         )
 
     def _gossip(self, parts: _Parts) -> GossipService:
-        return GossipService(
+        config = self._config
+        transport: GrpcTransport | None = None
+        if config.gossip.nodes:
+            transport = node_transport(config)
+            parts.stack.push_async_callback(transport.close)
+        self._gossip_service = service = GossipService(
             parts.log,
             parts.feed,
             parts.metrics,
             policy=self._own_policy(parts.log),
-            state_path=Path(self._config.gossip.state_path),
+            state_path=Path(config.gossip.state_path),
             thread=open_pool(parts.stack, 1, "gossip"),
             stop_signing=self._guard.stop_signing,
+            transport=transport,
         )
+        return service
 
     def _publisher(
         self,

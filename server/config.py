@@ -16,6 +16,7 @@ from tlog.config_file import (
     Address,
     FilePath,
     FilePathOrNone,
+    HostPort,
     Port,
     Section,
     Text,
@@ -113,6 +114,8 @@ class GossipSection(Section, frozen=True, kw_only=True):
     enabled: bool = True
     state_path: FilePath = "gossip"
     """Directory of the evidence that was heard; it is made if need be."""
+    nodes: tuple[HostPort, ...] = ()
+    """Members' nodes (host:port) that are asked at every start what this log signed last."""
 
 
 class LimitsSection(Section, frozen=True, kw_only=True):
@@ -140,6 +143,8 @@ class StoreSection(Section, frozen=True, kw_only=True):
     """Address space that LMDB maps at first; it grows by itself."""
     min_free_bytes: Annotated[int, Meta(ge=0, le=2**46)] = 2**28
     """What of the disk stays free: appends that would take it are refused; 0: no floor."""
+    high_water_mark_path: FilePathOrNone = ""
+    """File outside the store's directory, best on another disk, with the newest commit; "": none."""
 
 
 class ScrubSection(Section, frozen=True, kw_only=True):
@@ -222,5 +227,8 @@ def load_config(path: Path) -> Config:
         ),
         tls=config.tls.absolute(base),
         client_tls=config.client_tls.absolute(base),
+        store=msgspec.structs.replace(
+            config.store, high_water_mark_path=absolute(config.store.high_water_mark_path)
+        ),
         gossip=msgspec.structs.replace(config.gossip, state_path=str(base / config.gossip.state_path)),
     )

@@ -17,26 +17,38 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from server.answers import CallLimit, Context, unary
+from server.config import Config
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from server.signing_guard import REPLAY_WAY_OUT
 from server.told_checkpoint import ToldCheckpoint
 from tlog.errors import RemoteError
 from tlog.gossip.grpc_service import ExchangeDesk
+from tlog.gossip.grpc_transport import GrpcTransport
 from tlog.gossip.held import HeldCheckpoint, hold_checkpoint
 from tlog.gossip.judgement import ALARMS, Judgement, Outcome
 from tlog.gossip.message import ConsistencyPath, GossipMessage
 from tlog.gossip.peer_book import PeerBook
 from tlog.gossip.pool import Pool
-from tlog.gossip.round import Gossiper, RunInThread
+from tlog.gossip.round import Gossiper, RunInThread, Transport
 from tlog.gossip.state_directory import StateDirectory
+from tlog.grpc_tls import channel_credentials
 from tlog.log import Log
 from tlog.policy import Policy
+from tlog.tls import read_client_tls
 from tlog.v1 import gossip_pb2, gossip_pb2_grpc
 
 _LOGGER = logging.getLogger("tlog.server")
 MAX_CALLS = 32
 """Exchanges under way; more are pushed back, and no Append waits for any."""
+
+
+def node_transport(config: Config) -> GrpcTransport:
+    """Make the transport by which members' nodes are asked; the caller closes it. Raises ConfigError."""
+    tls = read_client_tls(config.client_tls)
+    return GrpcTransport(
+        timeout_s=config.witnesses.timeout_s, credentials=None if tls is None else channel_credentials(tls)
+    )
 
 
 class LogTree:
@@ -91,8 +103,9 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         state_path: Path,
         thread: Executor,
         stop_signing: Callable[[str, str], None],
+        transport: Transport | None = None,
     ) -> None:
-        """Judge in `thread`, an executor of one thread.
+        """Judge in `thread`, an executor of one thread; `transport` is for `ask`.
 
         `stop_signing` is told why, and the way out, when somebody holds what this log did not sign as it is
         now; also at once when that was so before a restart, or the store lacks what members were told.
@@ -112,14 +125,17 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         gossiper = Gossiper(
             pool,
             PeerBook(()),
-            _NobodyIsAsked(),
+            _NobodyIsAsked() if transport is None else transport,
             fan_out=1,
             clock=time.monotonic,
             randomness=random.Random(),  # noqa: S311 - nobody is drawn
             run=RunInThread(thread),
             on_judgement=self._hear,
         )
+        self._gossiper = gossiper
         self._desk = ExchangeDesk(gossiper, time.monotonic)
+        # What was in doubt may be in the tree by now, after a replay.
+        pool.recheck(self._origin, time.monotonic())
         if pool.convictions.is_refused(self._origin) or pool.unproven(self._origin):
             self._contradicted("it was so before this start", str(state_path))
             return
@@ -127,6 +143,13 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
             contradiction = memory.contradiction(view)
         if contradiction is not None:
             self._contradicted(contradiction, str(state_path))
+
+    async def ask(self, address: str) -> bool:
+        """Exchange with a member's node, and judge what it holds; returns whether it answered.
+
+        Raises StorageError when something could not be remembered.
+        """
+        return await self._gossiper.contact(address) is not None
 
     @unary
     async def Exchange(

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from server.config import Config, LogSection
+from server.loss_desk import LossDesk, open_mark
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner
 from server.signer_watch import SignerWatch
@@ -21,9 +22,11 @@ from tlog.core_dumps import forbid_core_dumps
 from tlog.errors import ConfigError, SignerAwayError
 from tlog.key_file import AsksPassphrase, read_cosigner_key_file, read_key_file
 from tlog.log import Log
+from tlog.marked_store import MarkedStore
 from tlog.note import LogSigner
 from tlog.passphrase import PassphraseFromDescriptor
 from tlog.remote_signer import RemoteCosigner, RemoteSigner, SignerLine, log_key_of
+from tlog.storage.base import Store
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.pending_batch import PENDING_NAME, PendingBatchFile
 
@@ -36,11 +39,12 @@ def open_log(
     guard: SigningGuard,
     metrics: Metrics,
     watch_store: Callable[[LmdbStore], None],
-) -> tuple[Log, OwnCosigner | None]:
+) -> tuple[Log, OwnCosigner | None, LossDesk]:
     """Open the log of a configuration, with its own cosigner, if it has one; `stack` closes all of it.
 
     `watch_store` is given the store once it is open. `guard` is asked before every signature, and holds while
-    a signer process is away. Belongs to the event loop. Raises ConfigError, and what `Log` and
+    a signer process is away, or while the high-water mark does not vouch for the store. Belongs to the event
+    loop. Raises ConfigError, and what `Log` and
     `LmdbStore.open` raise.
     """
     settings = config.log
@@ -72,8 +76,13 @@ def open_log(
             pending = PendingBatchFile(Path(settings.store_path) / PENDING_NAME)
         is_witnessed = bool(config.witnesses.policy_path)
         cosigner = _own_cosigner(settings, signer, line, passphrase)
+        mark = open_mark(config, signer.name)
+        marked: Store = store
+        if mark is not None:
+            stack.callback(mark.close)
+            marked = MarkedStore(store, mark)
         log = Log(
-            store,
+            marked,
             signer,
             publish_at_commit=not is_witnessed,
             cosign=None if cosigner is None or is_witnessed else cosigner.cosign,
@@ -85,7 +94,7 @@ def open_log(
         raise
     stack.callback(log.close)
     watch_store(store)
-    return log, cosigner
+    return log, cosigner, LossDesk(log, marked, mark, guard)
 
 
 def _remote_vkey(line: SignerLine, store: LmdbStore) -> str:

@@ -15,10 +15,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
 from server.health import CommitWatch
+from server.loss_desk import LossDesk, is_acceptance
 from server.metrics import Metrics
 from tlog.errors import BatchRefusedError, CorruptionError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
@@ -64,10 +66,12 @@ class Sequencer:
         on_damage: Callable[[CorruptionError], None] = lambda _: None,
         watch: CommitWatch | None = None,
         require_room: Callable[[int], None] = lambda _: None,
+        loss_desk: LossDesk | None = None,
     ) -> None:
         """Commit to a log; `on_damage` is told, in the thread, when the log finds that it is damaged.
 
         `require_room` is told the bytes of the entries before each commit, and raises StoreFullError.
+        `loss_desk` takes the calls by which governance accepts a loss.
         """
         self._log = log
         self._metrics = metrics
@@ -78,6 +82,7 @@ class Sequencer:
         self._on_damage = on_damage
         self._require_room = require_room
         self._watch = CommitWatch() if watch is None else watch
+        self._loss_desk = loss_desk
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._wakeup = threading.Condition()
@@ -114,19 +119,30 @@ class Sequencer:
         calls: list[_Waiting] = []
         try:
             while calls := self._take():
-                self._commit(calls)
+                self._commit_apart(calls)
         except BaseException as error:  # noqa: BLE001 - ends the process: nobody would commit any more
             self._deliver(calls, [error] * len(calls))
             self._fail_the_rest(error)
 
-    def _commit(self, calls: Sequence[_Waiting]) -> None:
+    def _commit_apart(self, calls: Sequence[_Waiting]) -> None:
+        """Commit what accepts a loss by itself, and everything else together."""
+        desk = self._loss_desk
+        apart = [call for call in calls if is_acceptance(call.entries)] if desk is not None else []
+        rest = [call for call in calls if call not in apart] if apart else calls
+        if rest:
+            self._commit(rest, lambda: self._log.commit([call.entries for call in rest]))
+        for call in apart:
+            assert desk is not None
+            self._commit([call], partial(desk.commit, call.entries))
+
+    def _commit(self, calls: Sequence[_Waiting], commit: Callable[[], Committed]) -> None:
         """Commit calls and answer them; raises what only a restart can mend, for all that wait."""
         started = perf_counter()
         self._metrics.waited(started - calls[0].since_s)
         self._watch.began()
         try:
             self._require_room(sum(len(entry.entry) for call in calls for entry in call.entries))
-            committed = self._log.commit([call.entries for call in calls])
+            committed = commit()
         except StorageError as error:
             self._watch.failed(error)
             self._metrics.commit_failed()

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tlog.errors import CorruptionError, NotCheckedError, ReadOnlyError, StorageError
@@ -56,6 +57,7 @@ class SigningGuard:
         self._lock = threading.Lock()
         self._stopped: ReadOnly | None = None
         self._holds: dict[str, ReadOnly] = {}
+        self._despite: dict[int, str] = {}
         self._read_only: ReadOnly | None = None
         self._on_stop: list[Callable[[ReadOnly], object]] = []
         self._on_change: list[Callable[[ReadOnly | None], object]] = []
@@ -70,8 +72,31 @@ class SigningGuard:
 
         Raises ReadOnlyError, which says why it does not, or NotCheckedError where that may end by itself.
         """
-        if self._read_only is not None:
-            raise self._read_only.error()
+        if self._read_only is None:
+            return
+        with self._lock:
+            despite = self._despite.get(threading.get_ident())
+            state = self._state(despite)
+        if state is not None:
+            raise state.error()
+
+    @contextmanager
+    def despite(self, name: str) -> Iterator[None]:
+        """Let this thread, and no other, sign in the block although there is a hold of that name."""
+        self._despite[threading.get_ident()] = name
+        try:
+            yield
+        finally:
+            del self._despite[threading.get_ident()]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether the signing has ended for this run."""
+        return self._stopped is not None
+
+    def is_held(self, name: str) -> bool:
+        """Return whether there is a hold of that name."""
+        return name in self._holds
 
     def stop_signing(self, reason: str, way_out: str) -> None:
         """Sign nothing from now on, and say so; the first reason stays."""
@@ -120,9 +145,16 @@ class SigningGuard:
             state = self._read_only
         listener(state)
 
+    def _state(self, despite: str | None) -> ReadOnly | None:
+        """Return the reason that counts; what somebody has to act upon goes before what may pass."""
+        if self._stopped is not None:
+            return self._stopped
+        holds = [state for name, state in self._holds.items() if name != despite]
+        return min(holds, key=lambda state: state.is_passing, default=None)
+
     def _settle(self) -> None:
         with self._lock:
-            state = self._stopped or next(iter(self._holds.values()), None)
+            state = self._state(None)
             if state == self._read_only:
                 return
             self._read_only = state

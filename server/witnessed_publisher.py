@@ -53,6 +53,10 @@ class AsksWitness(Protocol):
 
     url: str
 
+    async def newest_checkpoint(self, origin: str, timeout_s: float) -> bytes | None:
+        """Return the note that was cosigned last, None when there is none. Raises RemoteError."""
+        ...
+
     async def add_checkpoint(
         self, old_size: int, proof: Sequence[bytes], note: bytes, timeout_s: float
     ) -> Sequence[Signature]:
@@ -129,6 +133,16 @@ class WitnessedPublisher:
         self._publishing = asyncio.Lock()
         self._late: set[asyncio.Task[None]] = set()
 
+    @property
+    def clients(self) -> Sequence[AsksWitness]:
+        """Return the clients of all witnesses; they are closed by `stop`."""
+        return [witness.client for witness in self._witnesses]
+
+    async def begin(self) -> None:
+        """Start, and wait for the first round."""
+        self.start()
+        await self.first_round()
+
     def start(self) -> None:
         """Begin: what was committed and not published before the start is taken up at once."""
         self._task = self._loop.create_task(self._run(), name="publisher")
@@ -155,6 +169,8 @@ class WitnessedPublisher:
         A second call does nothing.
         """
         if self._task is None:
+            for witness in self._witnesses:
+                await witness.client.aclose()
             return
         task, self._task = self._task, None
         task.cancel()

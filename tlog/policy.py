@@ -116,6 +116,11 @@ def open_checkpoint(data: bytes, policy: Policy) -> Checkpoint:
     return checkpoint
 
 
+def can_form_quorum(policy: Policy, witnesses: Iterable[bytes]) -> bool:
+    """Return whether these witnesses, by their names in the policy, would meet its quorum by themselves."""
+    return policy.quorum is None or policy.quorum in _reached(policy, witnesses)
+
+
 def parse_policy(data: bytes) -> Policy:
     """Parse a policy file; a key of a type that cannot be verified is an error, never skipped.
 
@@ -315,13 +320,21 @@ def _has_signed(verifier: Verifier | CosignerVerifier, note: Note) -> bool:
     )
 
 
-def _missing_for_quorum(policy: Policy, note: Note) -> str:
-    """Say what the quorum lacks, from the quorum down; empty when it is met."""
-    reached = {witness.name for witness in policy.witnesses if _has_signed(witness.verifier, note)}
+def _reached(policy: Policy, witnesses: Iterable[bytes]) -> set[bytes]:
+    """Return these witnesses, and every group that counts when they do."""
+    reached = set(witnesses)
     # A group only has members from lines before it, so one pass settles all of them, however deep.
     for group in policy.groups:
         if sum(member in reached for member in group.members) >= group.threshold:
             reached.add(group.name)
+    return reached
+
+
+def _missing_for_quorum(policy: Policy, note: Note) -> str:
+    """Say what the quorum lacks, from the quorum down; empty when it is met."""
+    reached = _reached(
+        policy, (witness.name for witness in policy.witnesses if _has_signed(witness.verifier, note))
+    )
     if policy.quorum is None or policy.quorum in reached:
         return ""
     groups = {group.name: group for group in policy.groups}

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from _support.command_line import tlog
 
-from server.config import Config, GossipSection, GrpcSection, LogSection, load_config, parse_config
+from server.config import (
+    Config,
+    GossipSection,
+    GrpcSection,
+    LogSection,
+    StoreSection,
+    load_config,
+    parse_config,
+)
 from tlog.cli import init as init_module
 from tlog.cli import new_directory as new_directory_module
 from tlog.cosignature import CosignatureSigner
@@ -23,6 +31,7 @@ from tlog.key_file import read_cosigner_key_file, read_key_file
 from tlog.log import Log
 from tlog.merkle import leaf_hash
 from tlog.policy import parse_policy
+from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.trade.catalogue import CATALOGUE
 
 ORIGIN = "log.example/alliance"
@@ -115,6 +124,7 @@ def test_the_server_takes_the_configuration_as_it_is(tmp_path: Path) -> None:
             cosigner_key_path=str(tmp_path / "log" / "cosigner.key"),
         ),
         gossip=GossipSection(state_path=str(tmp_path / "log" / "gossip")),
+        store=StoreSection(high_water_mark_path=str(tmp_path / "log" / "high-water.mark")),
     )
 
 
@@ -124,7 +134,7 @@ def test_every_line_of_the_configuration_that_is_commented_out_shows_the_default
     config = parse_config(uncommented)
 
     section = LogSection(store_path="store", key_path="log.key", cosigner_key_path="cosigner.key")
-    assert config == Config(log=section)
+    assert config == Config(log=section, store=StoreSection(high_water_mark_path="high-water.mark"))
     shown = set(re.findall(r"^([a-z_]+) = ", uncommented, flags=re.MULTILINE))
     names = {
         name for section in config.__struct_fields__ for name in getattr(config, section).__struct_fields__
@@ -238,3 +248,14 @@ def test_without_an_origin_nothing_is_made(tmp_path: Path) -> None:
     assert ended.code == 2
     assert ended.error["code"] == "usage"
     assert "--origin" in ended.error["message"]
+
+
+def test_the_new_log_has_its_mark_beside_the_store_and_not_in_it(tmp_path: Path) -> None:
+    ended = tlog("init", tmp_path / "log", "--origin", ORIGIN)
+
+    assert "never into the store's backup; better on another disk" in ended.out
+    signer = read_key_file(tmp_path / "log" / "log.key")
+    with Log.open(tmp_path / "log" / "store", signer) as log:
+        checkpoint = log.checkpoint().checkpoint
+    with HighWaterMarkFile(tmp_path / "log" / "high-water.mark", ORIGIN) as file:
+        assert file.mark == Mark(tree_size=checkpoint.tree_size, root_hash=checkpoint.root_hash)

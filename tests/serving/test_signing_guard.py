@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from server.signing_guard import ReadOnly, SigningGuard
@@ -41,8 +43,12 @@ def test_a_hold_ends_with_its_release_and_every_hold_counts() -> None:
     guard = SigningGuard()
     guard.hold("check", CHECKING)
     guard.hold("mark", BEHIND)
+    with pytest.raises(ReadOnlyError, match="the mark is ahead; replay"):
+        guard.require_signing()
+    guard.release("mark")
     with pytest.raises(NotCheckedError, match="signs nothing yet: witnesses are asked; it goes on asking"):
         guard.require_signing()
+    guard.hold("mark", BEHIND)
     guard.release("check")
     with pytest.raises(ReadOnlyError, match="the mark is ahead; replay"):
         guard.require_signing()
@@ -71,3 +77,31 @@ def test_a_listener_of_changes_hears_how_it_stands_at_once_and_every_change() ->
     guard.release("mark")
     guard.stop_signing("two histories", "freeze")
     assert heard == [None, "witnesses are asked", "the mark is ahead", None, "two histories"]
+
+
+def test_one_thread_may_sign_despite_one_hold_and_nobody_else() -> None:
+    guard = SigningGuard()
+    guard.hold("mark", BEHIND)
+    with guard.despite("mark"):
+        guard.require_signing()
+        elsewhere: list[str] = []
+
+        def sign() -> None:
+            try:
+                guard.require_signing()
+            except ReadOnlyError as error:
+                elsewhere.append(str(error))
+
+        thread = threading.Thread(target=sign)
+        thread.start()
+        thread.join()
+        assert len(elsewhere) == 1
+        guard.hold("check", CHECKING)
+        with pytest.raises(NotCheckedError):
+            guard.require_signing()
+        guard.release("check")
+        guard.stop_signing("two histories", "freeze")
+        with pytest.raises(ReadOnlyError, match="two histories"):
+            guard.require_signing()
+    assert guard.is_held("mark")
+    assert not guard.is_held("check")

@@ -29,7 +29,7 @@ from tlog.policy import build_policy, open_checkpoint, parse_policy
 from tlog.receipt import verify_receipt
 from tlog.storage.memory import MemoryStore
 from tlog.storage.memory_witness_store import MemoryWitnessStore
-from tlog.witness.core import Cosigned, WitnessedLog
+from tlog.witness.core import Cosigned, WitnessedLog, origin_hash
 from tlog.witness.request import format_add_checkpoint
 from tlog.witness.witness import Witness
 
@@ -74,6 +74,12 @@ class NearWitness:
         if answer.status == 409:
             raise WitnessConflictError("another size", tree_size=int(answer.body))
         raise WitnessRefusedError(answer.body, status=answer.status)
+
+    async def newest_checkpoint(self, origin: str, timeout_s: float) -> bytes | None:
+        if self.is_dead:
+            raise RemoteError("dead")
+        record = self.witness.latest(origin_hash(origin))
+        return None if record is None else record.note
 
     async def aclose(self) -> None:
         self.is_closed = True

@@ -53,8 +53,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "member": ("member", _GOVERN),
     "rules": ("rules", _GOVERN),
     "governance": ("governance", _GOVERN),
+    "accept-loss": ("accept_loss", _GOVERN),
 }
-"""Each command's module here, which has a function or a group of that name, and its place in `--help`."""
+"""Each command's module here, which has a function or a group of that name (`_` for `-`), and its panel."""
 
 
 def build_app(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
@@ -79,7 +80,7 @@ def build_app(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
 
     for name in names:
         module, panel = COMMANDS[name]
-        command = getattr(import_module(f"tlog.cli.{module}"), name)
+        command = getattr(import_module(f"tlog.cli.{module}"), name.replace("-", "_"))
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:

@@ -22,6 +22,7 @@ KEY_NAME = "log.key"
 COSIGNER_KEY_NAME = "cosigner.key"
 COSIGNER_NAME = "log-cosigner"
 STORE_NAME = "store"
+MARK_NAME = "high-water.mark"
 POLICY_NAME = "policy"
 GOVERNANCE_NAME = "governance"
 
@@ -74,6 +75,8 @@ cosigner_key_path = "cosigner.key"
 [gossip]
 # enabled = true
 # state_path = "gossip"
+# Members' nodes ("host:port") that are asked at every start what this log signed last.
+# nodes = []
 
 [limits]
 # max_queued_entries = 20000
@@ -98,6 +101,9 @@ cosigner_key_path = "cosigner.key"
 # key_path = ""
 
 [store]
+# The newest commit, by which an old copy of the store is told from the newest: outside the store's directory,
+# never in the same backup, and better on another disk.
+high_water_mark_path = "high-water.mark"
 # map_size_bytes = 1073741824
 # What of the disk stays free: before that, appends are refused, and reading goes on.
 # min_free_bytes = 268435456
@@ -177,6 +183,7 @@ def init(
             f"{threshold} must sign",
             "policy": f"{directory / POLICY_NAME} (give it to members)",
             "store": f"{directory / STORE_NAME}, {made.tree_size} entries",
+            "its mark": f"{directory / MARK_NAME} (never into the store's backup; better on another disk)",
         }
     )
     say()
@@ -198,6 +205,7 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
     from tlog.governance import build_genesis, build_rules
     from tlog.log import Log
     from tlog.merkle import leaf_hash
+    from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 
     signer = generate_signer(origin, "--origin")
     cosigner = generate_cosigner(origin, "--origin")
@@ -231,6 +239,8 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
     write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
     with Log.create(directory / STORE_NAME, signer) as log:
         checkpoint = log.append(entries).checkpoint.checkpoint
+    with HighWaterMarkFile(directory / MARK_NAME, origin) as mark:
+        mark.write(Mark(tree_size=checkpoint.tree_size, root_hash=checkpoint.root_hash))
     return NewLog(
         origin=origin,
         vkey=signer.vkey,

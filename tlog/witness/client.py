@@ -24,7 +24,7 @@ from tlog.errors import (
 from tlog.http_client import ANSWER_ERRORS, HttpClient, check_url, is_redirect
 from tlog.note import MAX_SIGNATURES, Signature, parse_note, parse_signature_line
 from tlog.tls import ClientTls
-from tlog.witness.core import TREE_SIZE
+from tlog.witness.core import TREE_SIZE, origin_hash
 from tlog.witness.request import format_add_checkpoint
 
 MAX_RESPONSE_BYTES = 2**17
@@ -105,7 +105,24 @@ class WitnessClient:
         said = shown(answer.decode("utf-8", "backslashreplace").strip())
         raise WitnessRefusedError(f"the witness at {self.url} answered {status}: {said}", status=status)
 
+    async def newest_checkpoint(self, origin: str, timeout_s: float = 5.0) -> bytes | None:
+        """Ask for the note that the witness cosigned last of a log; None when it says that there is none.
+
+        That is the specification's monitoring endpoint, below the same prefix. Nothing in the note is
+        verified here. Raises WitnessRefusedError with the status, and RemoteError as `add_checkpoint` does.
+        """
+        path = f"{origin_hash(origin).hex()}/checkpoint"
+        status, _, answer = await self._request("GET", path, b"", timeout_s)
+        if status == 200:
+            return answer
+        if status == 404:
+            return None
+        raise WitnessRefusedError(f"the witness at {self.url} answered {status} for {path}", status=status)
+
     async def _post(self, body: bytes, timeout_s: float) -> tuple[int, str, bytes]:
+        return await self._request("POST", "add-checkpoint", body, timeout_s)
+
+    async def _request(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, str, bytes]:
         # Identity only: what arrives is what counts against the limit, and nothing unfolds.
         headers = {
             "Content-Type": "application/octet-stream",
@@ -116,8 +133,8 @@ class WitnessClient:
             async with (
                 asyncio.timeout(timeout_s),
                 self._http.request(
-                    "POST",
-                    f"{self.url}/add-checkpoint",
+                    method,
+                    f"{self.url}/{path}",
                     headers=headers,
                     timeout_s=timeout_s,
                     body=body,
