@@ -1,0 +1,50 @@
+"""The drills of docs/operations.md, run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+DRILLS = re.findall(r"^### Drill: (.+)\n((?:(?!^##).*\n)*)", PAGE, flags=re.M)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_every_drill_works_as_it_stands_on_the_page(tmp_path: Path) -> None:
+    assert len(DRILLS) >= 3
+    port = free_port()
+    script = ["set -euo pipefail", "set -m", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+    for name, text in DRILLS:
+        blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.M | re.S)
+        assert blocks, name
+        script += [f"echo 'DRILL {name}'", *blocks]
+    # The only change: ports that nobody else has.
+    ports = f"s/^# port = 8651/port = {port}/; s/^# port = 865[02]/port = 0/"
+    text = "\n".join(script).replace("127.0.0.1:8651", f"127.0.0.1:{port}")
+    init = re.search(r"^tlog init (\S+).*$", text, flags=re.M)
+    assert init is not None
+    text = text.replace(init[0], f"{init[0]}\nsed -i '{ports}' {init[1]}/tlog.toml", 1)
+    done = subprocess.run(
+        ["bash", "-c", text],
+        cwd=tmp_path,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("TLOG_")},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
+    for name, _ in DRILLS:
+        assert f"DRILL {name}\n" in done.stdout
