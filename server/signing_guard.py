@@ -24,8 +24,8 @@ DAMAGE_WAY_OUT = (
 )
 
 REPLAY_WAY_OUT = (
-    "stop the server, and replay the missing entries from a member's mirror: `tlog restore DIR --replay-from "
-    "URL|DIR` (docs/operations.md, Restore)"
+    "stop the server, and put a newer copy of the store's directory in its place, one that holds the missing "
+    "entries (docs/operations.md, Restore)"
 )
 
 _LOGGER = logging.getLogger("tlog.signing")

@@ -32,9 +32,8 @@ HOLD = "start check"
 MIN_PAUSE_S = 0.5
 MAX_PAUSE_S = 15.0
 OTHER_HISTORY_WAY_OUT = (
-    "stop the server and keep both checkpoints: no entries can be appended that mend this. Restore a store "
-    "that contains what was shown, from a member's mirror: `tlog restore DIR --from URL|DIR` "
-    "(docs/operations.md, Restore)"
+    "stop the server and keep both checkpoints: no entries can be appended that mend this. Put a copy of the "
+    "store's directory in its place that contains what was shown (docs/operations.md, Restore)"
 )
 
 

@@ -140,7 +140,7 @@ def test_one_witness_with_something_newer_stops_the_signing_and_names_the_gap(ri
     root = rig.truth.held("main", rig.size + 3).root_hash.hex()
     assert f"the witness at https://w2.example holds size {rig.size + 3}, root {root}" in message
     assert f"entries [{rig.size}, {rig.size + 3}) are missing, it is an older copy" in message
-    assert "tlog restore DIR --replay-from URL|DIR" in message
+    assert "put a newer copy of the store's directory in its place" in message
 
 
 @pytest.mark.parametrize("at", [3, 6])
@@ -148,7 +148,7 @@ def test_a_witness_with_another_tree_of_that_size_stops_the_signing(rig: Rig, at
     other = TwoHistories(at, signer=rig.alliance.signer)
     rig.witnesses[0].cosign(other.note("main", at))
     rig.run()
-    with pytest.raises(ReadOnlyError, match=r"these are two histories.*tlog restore DIR --from"):
+    with pytest.raises(ReadOnlyError, match=r"these are two histories.*Put a copy of the store's directory"):
         rig.guard.require_signing()
 
 

@@ -44,7 +44,7 @@ def accept_loss(
     """Accept that entries are lost for good, so that a server that was restored signs again.
 
     The server says which sizes and roots to name. Whoever holds a receipt of a lost entry holds evidence
-    against this log's key from then on: if anybody has what is missing, replay it instead (`tlog restore`).
+    against this log's key from then on: if a copy of the store has them, put that in place instead.
     """
     with log.connect() as client:
         registry = client.registry()
