@@ -54,7 +54,19 @@ port = 0
 port = 0
 [tiles]
 port = 0
+[quotas]
+member_events_per_s = 1e9
+member_bytes_per_s = 1e12
+member_burst_events = 1000000
+member_outstanding_events = 1000000
+caller_events_per_s = 1e9
+caller_bytes_per_s = 1e12
+caller_burst_events = 1000000
+caller_outstanding_events = 1000000
+caller_calls_per_s = 1e9
+caller_concurrent_calls = 100000
 """
+# Without quotas: the load generators are one member at one address, and what is asked is what the log can do.
 
 
 def prefilled_log(

@@ -11,24 +11,23 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
+from server.call_log import REQUEST_ID_KEY
+from server.callers import Caller, Context
 from server.metrics import Metrics
 from server.registration import Undecodable
 from server.status import DETAILS_KEY, status_code, status_details, status_message
-from tlog.errors import BatchRefusedError, MalformedError, PushbackError
+from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError
 
 _LOGGER = logging.getLogger("tlog.server")
 _RETRY_AFTER_S = 1.0
-
-# Quoted: the class takes type arguments only in its stubs.
-Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 
 class CallLimit:
@@ -70,18 +69,71 @@ class Counted(Protocol):
     calls: CallLimit
     streams: CallLimit
 
+    @property
+    def gate(self) -> GuardsCalls:
+        """Return who stands before its calls."""
+        ...
+
+
+class GuardsCalls(Protocol):
+    """Knows who calls, what each may do, and what is told of it; a CallerGate, or a gate that is open."""
+
+    send_timeout_s: float
+    """How long a reader may take for one message of a stream."""
+
+    def of(self, context: Context) -> Caller:
+        """Say who calls."""
+        ...
+
+    def call(self, caller: Caller) -> AbstractContextManager[None]:
+        """Charge and count one call. Raises QuotaError."""
+        ...
+
+    async def hold_back(self, caller: Caller, error: QuotaError) -> None:
+        """Wait a while before a refusal is told to whoever did not wait after the last one."""
+        ...
+
+    def request_id(self, context: Context) -> str:
+        """Return the id of a request."""
+        ...
+
+    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
+        """Tell of a call that ended."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
-    """Holds what is told of an exception, and nothing of the exception itself.
-
-    grpc keeps the abort it raises for a while, and with it the frame that it was raised in; an exception, or
-    a request, in that frame would stay in memory until the next full garbage collection.
-    """
+    """Holds what is told of an exception, and nothing of the exception itself."""
 
     code: grpc.StatusCode
     message: str
     details: bytes | None
+
+
+class OpenGate:
+    """Lets every call in and tells of none: for a service that has limits of its own."""
+
+    send_timeout_s = 30.0
+
+    def of(self, context: Context) -> Caller:
+        """Say that it is anybody."""
+        return Caller(name="anybody")
+
+    @contextmanager
+    def call(self, caller: Caller) -> Iterator[None]:
+        """Let a call in."""
+        yield
+
+    async def hold_back(self, caller: Caller, error: QuotaError) -> None:
+        """Hold nothing back."""
+
+    def request_id(self, context: Context) -> str:
+        """Return no id."""
+        return ""
+
+    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
+        """Tell nothing."""
 
 
 Service = TypeVar("Service", bound=Counted)
@@ -98,8 +150,9 @@ def unary(
     async def wrapped(self: Service, request: Request, context: Context) -> Response:
         started = perf_counter()
         code = grpc.StatusCode.OK
+        caller, request_id = self.gate.of(context), self.gate.request_id(context)
         try:
-            with self.calls.one_more():
+            with self.gate.call(caller), self.calls.one_more():
                 return await method(self, _decoded(request), context)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
@@ -107,42 +160,71 @@ def unary(
         except Exception as error:  # noqa: BLE001 - turned into a status, bugs are logged with traceback
             failure = _failure(self.metrics, method.__name__, error)
             code = failure.code
+            if isinstance(error, QuotaError):
+                self.metrics.over_quota()
+                await self.gate.hold_back(caller, error)
         finally:
-            self.metrics.call(method.__name__, code.name, perf_counter() - started)
+            _tell_end(self, request_id, method.__name__, caller, code, perf_counter() - started)
             del request
-        await _abort(context, failure)
-        raise AssertionError("abort() raises")
+        _fail(context, failure, request_id)
+        return cast(Response, None)
 
     return wrapped
 
 
 def stream(
     method: Callable[[Service, Request, Context], AsyncIterator[Response]],
-) -> Callable[[Service, Request, Context], AsyncIterator[Response]]:
-    """Wrap a method that answers with a stream."""
+) -> Callable[[Service, Request, Context], Awaitable[None]]:
+    """Wrap a method that answers with a stream; a reader that takes too long for a message is given up."""
 
     @functools.wraps(method)
-    async def wrapped(self: Service, request: Request, context: Context) -> AsyncIterator[Response]:
+    async def wrapped(self: Service, request: Request, context: Context) -> None:
         started = perf_counter()
         code = grpc.StatusCode.OK
+        caller, request_id = self.gate.of(context), self.gate.request_id(context)
         failure: _Failure | None = None
         try:
-            with self.streams.one_more():
-                async for response in method(self, _decoded(request), context):
-                    yield response
-        except (asyncio.CancelledError, GeneratorExit):
+            with self.gate.call(caller), self.streams.one_more():
+                responses = method(self, _decoded(request), context)
+                async with aclosing(responses):  # type: ignore[type-var]
+                    async for response in responses:
+                        await _send(context, response, self.gate.send_timeout_s)
+        except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - turned into a status, bugs are logged with traceback
             failure = _failure(self.metrics, method.__name__, error)
             code = failure.code
+            if isinstance(error, QuotaError):
+                self.metrics.over_quota()
+                await self.gate.hold_back(caller, error)
         finally:
-            self.metrics.call(method.__name__, code.name, perf_counter() - started)
+            _tell_end(self, request_id, method.__name__, caller, code, perf_counter() - started)
             del request
         if failure is not None:
-            await _abort(context, failure)
+            _fail(context, failure, request_id)
 
     return wrapped
+
+
+async def _send(context: Context, response: Message, timeout_s: float) -> None:
+    """Hand one message of a stream to the transport, which takes it when the reader reads."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await context.write(response)
+    except TimeoutError:
+        raise QuotaError(
+            f"the reader took longer than {timeout_s:g} s for one message of the stream: go on from where it "
+            "broke off",
+            retry_after_s=_RETRY_AFTER_S,
+        ) from None
+
+
+def _tell_end(
+    service: Counted, request_id: str, method: str, caller: Caller, code: grpc.StatusCode, seconds: float
+) -> None:
+    service.metrics.call(method, code.name, seconds)
+    service.gate.ended(request_id, method, caller, code.name, seconds)
 
 
 def _decoded(request: Request | Undecodable) -> Request:
@@ -161,6 +243,14 @@ def _failure(metrics: Metrics, method: str, error: Exception) -> _Failure:
     return _Failure(code=code, message=status_message(error), details=status_details(error))
 
 
-async def _abort(context: Context, failure: _Failure) -> None:
-    trailers = ((DETAILS_KEY, failure.details),) if failure.details else ()
-    await context.abort(failure.code, failure.message, trailing_metadata=trailers)
+def _fail(context: Context, failure: _Failure, request_id: str) -> None:
+    """Let a call end with its status once its method returns; what that returns is not sent then.
+
+    Not by `abort`: the exception that it raises holds on to the call, in a circle, and so to a place among
+    the streams that the transport allows a connection, until the garbage collector comes by. A client whose
+    calls were refused 512 times would be shut out till then.
+    """
+    details = ((DETAILS_KEY, failure.details),) if failure.details else ()
+    context.set_code(failure.code)
+    context.set_details(failure.message)
+    context.set_trailing_metadata((*details, (REQUEST_ID_KEY, request_id)) if request_id else details)

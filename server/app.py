@@ -21,6 +21,8 @@ from typing import Protocol, TypeAlias
 
 from server.backlog import Backlog, CommitPace
 from server.begin_late import BeginLate
+from server.call_log import set_up_logging
+from server.caller_gate import CallerGate
 from server.config import Config, load_config
 from server.freeze_watch import FreezeWatch
 from server.gossip_service import GossipService, node_transport
@@ -29,6 +31,7 @@ from server.http_side import serve_http
 from server.log_keys import open_log
 from server.log_service import LogService
 from server.loss_desk import HOLD as MARK_HOLD
+from server.member_gate import MemberGate
 from server.metrics import Metrics
 from server.operator_view import OperatorView
 from server.own_cosigner import OwnCosigner, Refresher
@@ -239,22 +242,23 @@ class Server:
             parts.metrics,
             max_entries=config.limits.max_queued_entries,
             max_bytes=config.limits.max_queued_bytes,
+            max_wait_s=config.limits.max_queue_s,
         )
         sequencer = self._sequencer(parts, backlog, backlog.refuse_all)
         service = LogService(
             parts.log,
-            sequencer,
+            MemberGate(sequencer, lambda: parts.log.registry, config.quotas),
             backlog,
             parts.feed,
             parts.metrics,
             ReadingAccess.of(config, parts.log.origin),
+            CallerGate.for_log(config, parts.log.origin, parts.log.view),
             threads=parts.threads,
             max_calls=config.grpc.max_concurrent_calls,
             max_streams=config.grpc.max_concurrent_streams,
         )
         server = GrpcServer(
-            stop_timeout_s=config.grpc.stop_timeout_s,
-            reflected=config.grpc.reflection,
+            config.grpc,
             shares_port=False,
             tls=self._tls,
         )
@@ -271,7 +275,7 @@ class Server:
             self._config,
             origin=parts.log.origin,
             log_vkey=parts.log.vkey,
-            sequencer=sequencer,
+            sequencer=MemberGate(sequencer, lambda: parts.log.registry, self._config.quotas),
             pace=pace,
             feed=parts.feed,
         )
@@ -386,9 +390,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="TOML file, as `tlog init` writes it")
     parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(serve(load_config(options.config), as_json=options.json))
+        config = load_config(options.config)
+        set_up_logging(config.logging.format, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+        asyncio.run(serve(config, as_json=options.json))
     except TlogError as error:
         sys.stderr.write(f"tlog serve: {error}\n")
         return exit_code(error)

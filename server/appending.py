@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from server.backlog import Backlog
+from server.caller_gate import CallerGate
+from server.callers import Caller
 from server.gathering import Gathering
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
@@ -60,6 +62,10 @@ class _Done:
     trusted_tree_size: int
 
 
+Verified: TypeAlias = list[VerifiedEntry] | Sequenced
+"""What is known of a call before it is sequenced: its entries are good, or all of them are there already."""
+
+
 class Appending:
     """Takes batches of entries to the sequencer and back; belongs to the event loop that made it."""
 
@@ -69,6 +75,7 @@ class Appending:
         sequencer: SubmitsEntries,
         backlog: Backlog,
         feed: CheckpointFeed,
+        gate: CallerGate,
         threads: Threads,
         metrics: Metrics,
     ) -> None:
@@ -77,39 +84,49 @@ class Appending:
         self._backlog = backlog
         self._feed = feed
         self._metrics = metrics
-        self._verifying: Gathering[list[bytes], list[VerifiedEntry]] = Gathering(
+        self._gate = gate
+        self._verifying: Gathering[list[bytes], Verified] = Gathering(
             threads.verifying, self._verify, trips=VERIFYING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
 
-    async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
-        """Append one call's entries, all or none, and prove where they are.
+    async def append(self, request: log_pb2.AppendRequest, caller: Caller) -> log_pb2.AppendResponse:
+        """Append one call's entries, all or none, and prove where they are; the caller is charged first.
 
         Raises MalformedError, BatchRefusedError, PushbackError, StorageError.
         """
         entries, size_bytes = _checked_batch(request.entries)
         came_in_s = perf_counter()
         with ExitStack() as counted:
+            counted.enter_context(self._gate.entries(caller, len(entries), size_bytes))
             counted.enter_context(self._backlog.holding(len(entries), size_bytes))
             # Only when nobody else is there: what is gathered on its way to the thread also shares a commit.
             if self._backlog.entries == 1 and size_bytes <= MAX_INLINE_BYTES:
-                verified = verify_entries(entries, self._log.origin)
+                verified = self._verify_alone(entries)
             else:
                 verified = await self._verifying.put(entries, weight=len(entries))
             self._metrics.verified(perf_counter() - came_in_s)
+            if isinstance(verified, Sequenced):
+                self._metrics.already_present(len(entries))
+                counted.close()
+                return await self._answer_for(verified.outcome, verified.checkpoint, request)
             future = self._sequencer.submit(verified)
             # From here on the call counts until the sequencer has dealt with it, whatever its client does.
             future.add_done_callback(_closer(counted.pop_all()))
         sequenced = await asyncio.shield(future)
-        outcome, signed = sequenced.outcome, sequenced.checkpoint
+        return await self._answer_for(sequenced.outcome, sequenced.checkpoint, request)
+
+    async def _answer_for(
+        self, outcome: CallOutcome, signed: SignedCheckpoint, request: log_pb2.AppendRequest
+    ) -> log_pb2.AppendResponse:
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
             signed = await self._published_beyond(max(outcome.leaf_indices))
         # What is durable is answered without queueing behind those who only read.
         done = _Done(outcome, signed, request.trusted_tree_size)
         sequenced_s = perf_counter()
-        answer = await self._answering.put(done, weight=len(entries))
+        answer = await self._answering.put(done, weight=len(outcome.leaf_indices))
         self._metrics.answered(perf_counter() - sequenced_s)
         return answer
 
@@ -123,14 +140,19 @@ class Appending:
             )
         return published
 
-    def _verify(self, calls: Sequence[list[bytes]]) -> list[list[VerifiedEntry] | Exception]:
-        verified: list[list[VerifiedEntry] | Exception] = []
-        for entries in calls:
-            try:
-                verified.append(verify_entries(entries, self._log.origin))
-            except BatchRefusedError as error:
-                verified.append(error)
+    def _verify(self, calls: Sequence[list[bytes]]) -> list[Verified | Exception]:
+        verified: list[Verified | Exception] = []
+        with self._log.view() as view:
+            for entries in calls:
+                try:
+                    verified.append(_verified(view, entries, self._log.origin))
+                except BatchRefusedError as error:
+                    verified.append(error)
         return verified
+
+    def _verify_alone(self, entries: list[bytes]) -> Verified:
+        with self._log.view() as view:
+            return _verified(view, entries, self._log.origin)
 
     def _answer(self, calls: Sequence[_Done]) -> list[log_pb2.AppendResponse | Exception]:
         responses: list[log_pb2.AppendResponse | Exception] = []
@@ -141,6 +163,28 @@ class Appending:
                 except TlogError as error:
                     responses.append(error)
         return responses
+
+
+def _verified(view: LogView, entries: list[bytes], origin: str) -> Verified:
+    """Verify a call's entries, or say where they are when all of them are there already.
+
+    No signature is checked of an entry that is in the log, byte for byte. Raises BatchRefusedError.
+    """
+    indices: dict[bytes, int] = {}
+
+    def is_present(identity: bytes, leaf_hash: bytes) -> bool:
+        index = view.index_of(identity, leaf_hash)
+        if index is None:
+            return False
+        indices[identity] = index
+        return True
+
+    verified = verify_entries(entries, origin, is_present)
+    if len(indices) == 0 or any(entry.identity not in indices for entry in verified):
+        return verified
+    found = tuple(indices[entry.identity] for entry in verified)
+    outcome = CallOutcome(leaf_indices=found, already_present=(True,) * len(found), new_range=None)
+    return Sequenced(outcome=outcome, checkpoint=view.committed())
 
 
 def _closer(counted: ExitStack) -> Callable[[asyncio.Future[Sequenced]], None]:

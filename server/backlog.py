@@ -7,8 +7,9 @@ a turned away caller is told follows from how fast the last commits went.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from server.metrics import Metrics
 from tlog.errors import PushbackError, ReadOnlyError, StorageError
@@ -40,13 +41,25 @@ class CommitPace:
 class Backlog:
     """Holds two counters and a pace; belongs to the event loop, but for `committed`."""
 
-    def __init__(self, metrics: Metrics, *, max_entries: int, max_bytes: int, processes: int = 1) -> None:
-        """Bound what waits here; as many `processes` as this one bring entries to the same sequencer."""
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        max_wait_s: float = 3_600.0,
+        processes: int = 1,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Bound what waits here, and how long; as many `processes` bring entries to the same sequencer."""
         self._metrics = metrics
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._entries = 0
         self._bytes = 0
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._began_s: dict[object, float] = {}
         self._processes = processes
         self._pace = CommitPace()
         self._told_pace: float | None = None
@@ -70,11 +83,22 @@ class Backlog:
                 f"{self._max_bytes} bytes): send the call again",
                 retry_after_s=self._retry_after_s(),
             )
+        now_s = self._clock()
+        if self._began_s and (waited_s := now_s - next(iter(self._began_s.values()))) > self._max_wait_s:
+            self._metrics.pushed_back()
+            raise PushbackError(
+                f"the oldest of the calls under way has waited {waited_s:.1f} s (the limit is "
+                f"{self._max_wait_s:g} s): commits do not keep up; send the call again",
+                retry_after_s=self._retry_after_s(),
+            )
         self._entries += entries
         self._bytes += size_bytes
+        call = object()
+        self._began_s[call] = now_s
         try:
             yield
         finally:
+            del self._began_s[call]
             self._entries -= entries
             self._bytes -= size_bytes
 

@@ -10,10 +10,16 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
+from typing import TypeAlias
 from urllib.parse import unquote
 
-from server.answers import Context
+import grpc
+from google.protobuf.message import Message
+
 from tlog.certificates import certificate_uris
+
+# Quoted: the class takes type arguments only in its stubs.
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 MAX_REMEMBERED = 1_024
 

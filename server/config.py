@@ -28,6 +28,7 @@ from tlog.tls_config import ClientTlsSection, TlsSection
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=2**46)]
+Rate = Annotated[float, Meta(gt=0, le=1e12)]
 Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 
 
@@ -61,6 +62,10 @@ class GrpcSection(Section, frozen=True, kw_only=True):
     """Unary calls under way; more are pushed back."""
     max_concurrent_streams: Count = 256
     """GetEntries and WatchCheckpoints streams under way; more are pushed back."""
+    max_connections: Count = 2_000
+    """Connections of one process; more are turned away."""
+    idle_timeout_s: Seconds = 300.0
+    """How long a connection may be without a call."""
     stop_timeout_s: Seconds = 10.0
     """How long a graceful stop waits for calls in flight."""
 
@@ -123,8 +128,43 @@ class LimitsSection(Section, frozen=True, kw_only=True):
 
     max_queued_entries: Count = 20_000
     max_queued_bytes: Bytes = 64 * 2**20
+    max_queue_s: Seconds = 5.0
+    """How long the oldest Append may wait for its commit before new ones are pushed back."""
     max_commit_entries: Annotated[int, Meta(ge=1_000, le=100_000)] = 4_000
     """Most entries of one commit; at least one whole Append of 1,000."""
+
+
+class QuotasSection(Section, frozen=True, kw_only=True):
+    """Says how much one caller and one member may bring; what the membership says of a member goes first."""
+
+    member_events_per_s: Rate = 2_000.0
+    """Events that a member may append in the long run, where its membership says 0."""
+    member_bytes_per_s: Rate = 8.0 * 2**20
+    member_burst_events: Count = 10_000
+    """Events at once; as many seconds' worth of bytes."""
+    member_outstanding_events: Count = 10_000
+    """Events between their verification and their commit."""
+    caller_events_per_s: Rate = 4_000.0
+    """Entries that a caller (certificate, else host) may send in the long run, before they are verified."""
+    caller_bytes_per_s: Rate = 16.0 * 2**20
+    caller_burst_events: Count = 20_000
+    caller_outstanding_events: Count = 10_000
+    """Entries of a caller's calls under way."""
+    caller_calls_per_s: Rate = 2_000.0
+    """Calls of any kind, those that are refused as well."""
+    caller_concurrent_calls: Count = 512
+    """Calls and streams of one caller under way."""
+    send_timeout_s: Seconds = 30.0
+    """How long a reader of a stream may take for one message, 128 KiB or so."""
+
+
+class LoggingSection(Section, frozen=True, kw_only=True):
+    """Says what is written to stderr, and how."""
+
+    format: Literal["text", "json"] = "text"
+    """`"json"`: one JSON object a line."""
+    calls: Literal["none", "failed", "all"] = "none"
+    """Which calls get a line each: request id, caller, member, code, duration."""
 
 
 class AccessSection(Section, frozen=True, kw_only=True):
@@ -169,6 +209,8 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsSection = field(default_factory=LimitsSection)
     store: StoreSection = field(default_factory=StoreSection)
     scrub: ScrubSection = field(default_factory=ScrubSection)
+    quotas: QuotasSection = field(default_factory=QuotasSection)
+    logging: LoggingSection = field(default_factory=LoggingSection)
     access: AccessSection = field(default_factory=AccessSection)
     tls: TlsSection = field(default_factory=TlsSection)
     client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from server.answers import CallLimit, Context, unary
+from server.answers import CallLimit, OpenGate, unary
+from server.callers import Context
 from server.gossip_service import MAX_CALLS
 from server.metrics import Metrics
 from server.remote_sequencer import RemoteSequencer
@@ -16,6 +17,7 @@ class GossipRelay(gossip_pb2_grpc.GossipServiceServicer):
         """Let at most so many exchanges be under way."""
         self.metrics = metrics
         self.calls = CallLimit("exchanges", max_calls)
+        self.gate = OpenGate()
         self.streams = CallLimit("streams", max_calls)
         self._main = main
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from server.answers import CallLimit, Context, unary
+from server.answers import CallLimit, OpenGate, unary
+from server.callers import Context
 from server.config import Config
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
@@ -113,6 +114,7 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         """
         self.metrics = metrics
         self.calls = CallLimit("exchanges", MAX_CALLS)
+        self.gate = OpenGate()
         self.streams = CallLimit("streams", MAX_CALLS)
         self._origin = log.origin
         self._stop_signing = stop_signing

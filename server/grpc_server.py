@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.answers import CallLimit, Counted
+from server.config import GrpcSection
 from server.registration import register
 from tlog.errors import ConfigError
 from tlog.grpc_tls import server_credentials
@@ -35,6 +36,7 @@ GRPC_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.server_handshake_timeout_ms", 15_000),
 )
 
 HANGING_UP_S = 0.25
@@ -46,19 +48,22 @@ refuses other calls under load.)"""
 class GrpcServer:
     """Serves what was added; belongs to the event loop that made it."""
 
-    def __init__(
-        self, *, stop_timeout_s: float, reflected: bool, shares_port: bool, tls: ServerTls | None
-    ) -> None:
+    def __init__(self, config: GrpcSection, *, shares_port: bool, tls: ServerTls | None) -> None:
         """Make a server; with `shares_port` other processes may listen on the same port.
 
         Without `tls` it is plaintext.
         """
         # grpc shares a port by default: a second server would silently take half of the calls.
-        options = (("grpc.so_reuseport", int(shares_port)), *GRPC_OPTIONS)
+        options = (
+            ("grpc.so_reuseport", int(shares_port)),
+            ("grpc.max_allowed_incoming_connections", config.max_connections),
+            ("grpc.max_connection_idle_ms", int(config.idle_timeout_s * 1e3)),
+            *GRPC_OPTIONS,
+        )
         self._server = grpc.aio.server(options=options)
-        self._stop_timeout_s = stop_timeout_s
+        self._stop_timeout_s = config.stop_timeout_s
         self._tls = tls
-        self._reflected = reflected
+        self._reflected = config.reflection
         self._names: list[str] = []
         self._limits: list[CallLimit] = []
         self._healths = health.aio.HealthServicer()

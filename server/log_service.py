@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from server.answers import CallLimit, Context, stream, unary
+from server.answers import CallLimit, stream, unary
 from server.appending import Appending, OpensViews, SubmitsEntries
 from server.backlog import Backlog
+from server.caller_gate import CallerGate
+from server.callers import Context
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
@@ -46,6 +48,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         feed: CheckpointFeed,
         metrics: Metrics,
         access: ReadingAccess,
+        gate: CallerGate,
         *,
         threads: Threads,
         max_calls: int,
@@ -61,14 +64,15 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self._reads = CallLimit("reads", MAX_WAITING_READS)
         self._log = log
         self._access = access
+        self.gate = gate
         self._feed = feed
         self._reading = threads.reading
-        self._appending = Appending(log, sequencer, backlog, feed, threads, metrics)
+        self._appending = Appending(log, sequencer, backlog, feed, gate, threads, metrics)
 
     @unary
     async def Append(self, request: log_pb2.AppendRequest, context: Context) -> log_pb2.AppendResponse:
         """Append entries, and prove where they are."""
-        return await self._appending.append(request)
+        return await self._appending.append(request, self.gate.of(context))
 
     @unary
     async def GetCheckpoint(

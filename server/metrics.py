@@ -38,6 +38,11 @@ class Metrics:
         self._pushbacks = Counter(
             "tlog_append_pushback_calls", "Append calls pushed back by a full queue.", registry=self.registry
         )
+        self._over_quota = Counter(
+            "tlog_admission_over_quota_calls",
+            "Calls refused because a caller or a member had its share.",
+            registry=self.registry,
+        )
         self._calls = Histogram(
             "tlog_grpc_call_seconds",
             "Time from a call's arrival to its end.",
@@ -229,6 +234,10 @@ class Metrics:
     def pushed_back(self) -> None:
         """Count one Append call that found the queue full."""
         self._pushbacks.inc()
+
+    def over_quota(self) -> None:
+        """Count one call that a quota refused."""
+        self._over_quota.inc()
 
     def already_present(self, entries: int) -> None:
         """Count entries that were sent again."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from server.answers import Context
-from server.callers import Callers
+from server.callers import Callers, Context
 from server.config import Config
 from server.membership_now import MembershipNow
 from tlog.log_view import LogView

@@ -36,6 +36,14 @@ class Sequenced:
     checkpoint: SignedCheckpoint
 
 
+class SequencesCalls(Protocol):
+    """Takes verified entries; the Sequencer itself, or what stands before it."""
+
+    def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
+        """Queue one call as `Sequencer.submit` does."""
+        ...
+
+
 class NotesPace(Protocol):
     """Takes note of how fast commits go, from any thread; a Backlog, or a CommitPace."""
 

@@ -25,6 +25,7 @@ from tlog.errors import (
     NotFoundError,
     OutOfRangeError,
     PushbackError,
+    QuotaError,
     ReadOnlyError,
     RefusalReason,
     RefusedError,
@@ -277,7 +278,8 @@ def failure_of(error: BaseException) -> Failure:
         )
         return Failure(BatchRefusedError.__name__, "", 0.0, refusals)
     if isinstance(error, PushbackError):
-        return Failure(PushbackError.__name__, _text(str(error)), error.retry_after_s, ())
+        pushback = QuotaError if isinstance(error, QuotaError) else PushbackError
+        return Failure(pushback.__name__, _text(str(error)), error.retry_after_s, ())
     for kind in type(error).__mro__:
         if _KINDS.get(kind.__name__) is kind:
             return Failure(kind.__name__, _text(str(error)), 0.0, ())
@@ -293,6 +295,8 @@ def error_of(failure: Failure) -> Exception:
             )
             for refusal in failure.refusals
         })  # fmt: skip
+    if failure.kind == QuotaError.__name__:
+        return QuotaError(failure.message, retry_after_s=failure.retry_after_s)
     if failure.kind == PushbackError.__name__:
         return PushbackError(failure.message, retry_after_s=failure.retry_after_s)
     if failure.kind in _KINDS:

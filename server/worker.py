@@ -19,6 +19,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from server.backlog import Backlog
+from server.call_log import set_up_logging
+from server.caller_gate import CallerGate
 from server.config import Config
 from server.gossip_relay_service import GossipRelay
 from server.gossip_service import MAX_CALLS
@@ -55,6 +57,7 @@ from tlog.log_view import SignedCheckpoint
 from tlog.tls import ServerTls
 
 _LOGGER = logging.getLogger("tlog.server")
+_TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: [worker %(process)d] %(message)s"
 
 
 class Worker:
@@ -70,6 +73,7 @@ class Worker:
             self._metrics,
             max_entries=share(config.limits.max_queued_entries, config),
             max_bytes=share(config.limits.max_queued_bytes, config),
+            max_wait_s=config.limits.max_queue_s,
             processes=config.server.workers,
         )
         if welcome.refusal:
@@ -77,8 +81,7 @@ class Worker:
         self._feed = CheckpointFeed(SignedCheckpoint.read(welcome.published), self._metrics)
         self._sequencer = RemoteSequencer(link.send, self._backlog.adopt_pace)
         self._server = GrpcServer(
-            stop_timeout_s=config.grpc.stop_timeout_s,
-            reflected=config.grpc.reflection,
+            config.grpc,
             shares_port=True,
             tls=ServerTls(config.tls) if config.tls.is_on else None,
         )
@@ -109,6 +112,7 @@ class Worker:
             self._feed,
             self._metrics,
             ReadingAccess.of(config, log.origin),
+            CallerGate.for_log(config, log.origin, log.view),
             threads=Threads.open(stack),
             max_calls=share(config.grpc.max_concurrent_calls, config),
             max_streams=share(config.grpc.max_concurrent_streams, config),
@@ -170,6 +174,7 @@ async def work(end: socket.socket) -> None:
     link: Link[FromWorker, FromMain] = await Link.open(end, encode=encode_message, decode=decode_from_main)
     welcome = await link.receive()
     if isinstance(welcome, Welcome):
+        set_up_logging(welcome.config.logging.format, _TEXT_FORMAT)
         await Worker(link, welcome).run()
 
 
@@ -180,9 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tlog-worker", description="Started by the server; not by hand.")
     parser.add_argument("--fd", type=int, required=True, help="the connected socket that it was given")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: [worker %(process)d] %(message)s"
-    )
+    set_up_logging("text", _TEXT_FORMAT)
     try:
         asyncio.run(work(socket.socket(fileno=options.fd)))
     except TlogError as error:

@@ -10,7 +10,7 @@ from functools import partial
 from server.backlog import CommitPace
 from server.link import Link
 from server.questions import Questions
-from server.sequencer import Sequenced, Sequencer
+from server.sequencer import Sequenced, SequencesCalls
 from server.wire import (
     Call,
     Count,
@@ -39,7 +39,7 @@ class WorkerDesk:
     def __init__(
         self,
         link: Link[FromMain, FromWorker],
-        sequencer: Sequencer,
+        sequencer: SequencesCalls,
         pace: CommitPace,
         exchange: AnswersExchange | None,
     ) -> None:

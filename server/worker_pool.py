@@ -20,7 +20,7 @@ from server.config import Config
 from server.link import Link
 from server.metrics_merge import add_up, without_gauges
 from server.publisher import CheckpointFeed
-from server.sequencer import Sequencer
+from server.sequencer import SequencesCalls
 from server.shared_port import SharedPort
 from server.wire import (
     End,
@@ -61,7 +61,7 @@ class WorkerPool:
         *,
         origin: str,
         log_vkey: str,
-        sequencer: Sequencer,
+        sequencer: SequencesCalls,
         pace: CommitPace,
         feed: CheckpointFeed,
     ) -> None:

@@ -29,6 +29,7 @@
     │   ├── RefusedError              one entry, with the reason
     │   ├── BatchRefusedError         a batch, with a RefusedError for every bad position
     │   └── PushbackError             not now: try again after `retry_after_s`
+    │       └── QuotaError              this caller or member has had its share, for now
     ├── AccessError                 this caller may not read this log
     ├── ConfigError                 a configuration, a key file or an argument cannot be used
     └── RemoteError                 the other side could not be reached, or broke the protocol
@@ -214,6 +215,10 @@ class PushbackError(SubmitError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QuotaError(PushbackError):
+    """Says which limit of a caller or a member is reached; the same call may be sent again later."""
 
 
 class AccessError(TlogError):

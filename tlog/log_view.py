@@ -111,6 +111,11 @@ class LogView:
         """Return the leaf index of the event named (source, id), or None; that None proves nothing."""
         return self._reader.find_leaf_index(identity(source, event_id))
 
+    def index_of(self, identity: bytes, leaf_hash: bytes) -> int | None:
+        """Return the leaf index of the entry with this identity if it is just the one of this leaf hash."""
+        index = self._reader.find_leaf_index(identity)
+        return index if index is not None and self._reader.read_node(0, index) == leaf_hash else None
+
     def find(self, business_key: bytes, start: int, limit: int) -> list[int]:
         """Return up to `limit` leaf indices >= start whose events carry the (hashed) business key."""
         return self._reader.find_business_key(business_key, start, limit)

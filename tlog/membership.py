@@ -123,6 +123,20 @@ class Registry:
         """Return the member who registered just this source, whatever its status; None where nobody did."""
         return self._source_owners.get(source)
 
+    def issuer(self, event: EventFacts, public_keys: Sequence[bytes]) -> Member | None:
+        """Return who owns an event's source, if one of these keys is that member's; else None.
+
+        Whether the event may be appended is `authorise`'s to say.
+        """
+        owner = _owner_of(event.source, self._source_owners)
+        if owner is None:
+            return None
+        for public_key in public_keys:
+            known = self._key_owners.get(public_key)
+            if known is not None and not known[1] and known[0].id == owner.id:
+                return owner
+        return None
+
     def apply(self, event: Event, public_keys: Sequence[bytes], leaf_hash: bytes) -> Registry:
         """Return the registry after a governance entry whose leaf hash this is; its signatures are verified.
 

@@ -162,6 +162,7 @@ PURE_ABOVE = (
     "tlog.witness.request",
     "tlog.signer.protocol",
     "tlog.signer.duty",
+    "server.admission",
     "server.wire",
 )
 

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from _support.alliance import Alliance
 
 from server.backlog import Backlog
+from server.caller_gate import CallerGate
+from server.config import parse_config
 from server.log_service import LogService, Threads
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
@@ -21,6 +23,16 @@ from tlog.storage.memory import MemoryStore
 from tlog.v1 import log_pb2
 
 
+class _Context:
+    """Is a call that comes from this machine."""
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+
 class HeldStore(MemoryStore):
     def __init__(self, origin: str, log_vkey: str) -> None:
         super().__init__(origin, log_vkey)
@@ -30,11 +42,6 @@ class HeldStore(MemoryStore):
     def commit(self, batch: CommitBatch, *, expected: bytes | None, new: bytes, publish: bool) -> None:
         assert self.gate.wait(10)
         super().commit(batch, expected=expected, new=new, publish=publish)
-
-
-class Caller:
-    def add_done_callback(self, callback: object) -> None:
-        """Nobody waits here until it is answered."""
 
 
 def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client_does() -> None:
@@ -58,8 +65,19 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         pool = ThreadPoolExecutor(2)
         threads = Threads(verifying=pool, answering=pool, reading=pool)
         everybody = ReadingAccess(parse_reading_rule("public"), log.origin)
+        config = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n')
+        gate = CallerGate.for_log(config, log.origin, log.view)
         service = LogService(
-            log, sequencer, backlog, feed, metrics, everybody, threads=threads, max_calls=100, max_streams=10
+            log,
+            sequencer,
+            backlog,
+            feed,
+            metrics,
+            everybody,
+            gate,
+            threads=threads,
+            max_calls=100,
+            max_streams=10,
         )
 
         def counted() -> float | None:
@@ -69,7 +87,7 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         calls = []
         for number in range(0, 40, 10):
             request = log_pb2.AppendRequest(entries=alliance.entries(number, number + 10))
-            calls.append(asyncio.create_task(service.Append(request, Caller())))
+            calls.append(asyncio.create_task(service.Append(request, _Context())))
         async with asyncio.timeout(10):
             while counted() != 40:
                 await asyncio.sleep(0.01)

@@ -228,7 +228,8 @@ def test_an_exception_has_the_same_status_on_the_other_side(error: Exception) ->
 
 @pytest.mark.parametrize("kind", STATUS_OF, ids=lambda kind: kind.__name__)
 def test_every_exception_with_a_status_of_its_own_arrives_as_itself(kind: type[Exception]) -> None:
-    error = PushbackError("later", retry_after_s=1.0) if kind is PushbackError else kind("what was wrong")
+    later = {"retry_after_s": 1.0} if issubclass(kind, PushbackError) else {}
+    error = kind("what was wrong", **later)
     message = decode_from_main(encode_message(Failed(0, False, failure_of(error))))
     assert isinstance(message, Failed)
     assert type(error_of(message.failure)) is kind

@@ -49,6 +49,8 @@ cosigner_key_path = "cosigner.key"
 # reflection = false
 # max_concurrent_calls = 1024
 # max_concurrent_streams = 256
+# max_connections = 2000
+# idle_timeout_s = 300.0
 # stop_timeout_s = 10.0
 
 [server]
@@ -81,7 +83,31 @@ cosigner_key_path = "cosigner.key"
 [limits]
 # max_queued_entries = 20000
 # max_queued_bytes = 67108864
+# max_queue_s = 5.0
 # max_commit_entries = 4000
+
+[scrub]
+# Everything that is stored is looked at, over and over, at this rate.
+# enabled = true
+# entries_per_s = 1000.0
+
+[quotas]
+# What one member, and one caller before anything is verified, may bring; the membership goes first.
+# member_events_per_s = 2000.0
+# member_bytes_per_s = 8388608.0
+# member_burst_events = 10000
+# member_outstanding_events = 10000
+# caller_events_per_s = 4000.0
+# caller_bytes_per_s = 16777216.0
+# caller_burst_events = 20000
+# caller_outstanding_events = 10000
+# caller_calls_per_s = 2000.0
+# caller_concurrent_calls = 512
+# send_timeout_s = 30.0
+
+[logging]
+# format = "text"
+# calls = "none"
 
 [access]
 # Who may read: "public", "members" (by certificate), or a list of roles, such as ["bank", "customs"].

@@ -17,6 +17,7 @@ from tlog.errors import (
     NotFoundError,
     OutOfRangeError,
     PushbackError,
+    QuotaError,
     RemoteError,
     TlogError,
 )
@@ -67,8 +68,9 @@ def decode_call_error(error: grpc.RpcError, *, address: str, entries_sent: int |
     if retry_info is not None and code in _RETRIED | {grpc.StatusCode.RESOURCE_EXHAUSTED}:
         # A negative delay is nonsense, and no reason to try sooner.
         retry_after_s = max(0.0, retry_info.retry_delay.ToNanoseconds() / 1e9)
+        kind = QuotaError if code is grpc.StatusCode.RESOURCE_EXHAUSTED else PushbackError
         return CallFailed(
-            PushbackError(f"the log at {address} cannot take more now: {text}", retry_after_s=retry_after_s),
+            kind(f"the log at {address} cannot take more now: {text}", retry_after_s=retry_after_s),
             retry=True,
             retry_after_s=retry_after_s,
         )

@@ -1,0 +1,90 @@
+"""One line for each call: request id, caller, member, method, code, duration; nothing that a call says.
+
+A caller may give a request its id (`x-request-id`); what is no plain word is not taken over. A failed call is
+told its id, so that whoever asks the operator can name it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from server.callers import Caller, Context
+
+REQUEST_ID_KEY = "x-request-id"
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOGGER = logging.getLogger("tlog.calls")
+_STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+
+Calls = Literal["none", "failed", "all"]
+
+
+class CallLog:
+    """Writes the lines of one process; belongs to its event loop."""
+
+    def __init__(self, calls: Calls, member_of: Callable[[tuple[str, ...]], str | None]) -> None:
+        """Write about these calls; `member_of` says whose a certificate's URIs are."""
+        self._calls = calls
+        self._member_of = member_of
+        self._ids = (f"{os.getpid():x}-{int(time.time()):x}-{number:x}" for number in count(1))
+
+    def request_id(self, context: Context) -> str:
+        """Return the caller's id of a request, or one of our own."""
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID_KEY and isinstance(value, str) and _PLAIN.fullmatch(value):
+                return value
+        return next(self._ids)
+
+    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
+        """Write the line of a call that ended, where it is wanted."""
+        if self._calls == "none" or (self._calls == "failed" and code == "OK"):
+            return
+        member = self._member_of(caller.uris) if caller.uris else None
+        _LOGGER.info(
+            "%s %s in %.1f ms for %s",
+            method,
+            code,
+            seconds * 1e3,
+            member or caller.name,
+            extra={
+                "request_id": request_id,
+                "method": method,
+                "code": code,
+                "duration_ms": round(seconds * 1e3, 3),
+                "caller": caller.name,
+                "member": member,
+            },
+        )
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one line of JSON; what was given as `extra` becomes names of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def set_up_logging(form: Literal["text", "json"], text_format: str) -> None:
+    """Send what is logged to stderr in this form; replaces what was set up before."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(text_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

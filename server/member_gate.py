@@ -1,0 +1,107 @@
+"""What a member may bring, charged when its signature is verified, in the one process that sequences.
+
+What is charged is what is appended: for what is refused, or was there already, the member pays nothing, or
+anybody could drain its quota with entries that it signed for something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from server.admission import Account, Accounts, Limits
+from server.config import QuotasSection
+from server.sequencer import Sequenced, Sequencer
+from tlog.governance import Member
+from tlog.membership import Registry
+from tlog.validate import AdmissibleEntry
+
+
+@dataclass(slots=True)
+class _Charge:
+    account: Account
+    events: int = 0
+    size_bytes: int = 0
+
+
+class MemberGate:
+    """Stands before the sequencer; belongs to its event loop."""
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        registry: Callable[[], Registry],
+        quotas: QuotasSection,
+        *,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Charge by the membership of the moment; where it leaves a limit open, `quotas` has it."""
+        self._sequencer = sequencer
+        self._registry = registry
+        self._quotas = quotas
+        self._clock = clock
+        self._accounts = Accounts()
+
+    def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
+        """Queue one call as `Sequencer.submit` does. Raises QuotaError too, and has charged nobody then."""
+        now_s = self._clock()
+        charges: dict[str, _Charge] = {}
+        payers = self._payers(entries, charges, now_s)
+        for charge in charges.values():
+            charge.account.require(charge.events, charge.size_bytes, now_s)
+        future = self._sequencer.submit(entries)
+        for charge in charges.values():
+            charge.account.take(charge.events, charge.size_bytes, now_s)
+        if charges:
+            sizes = [len(entry.entry) for entry in entries]
+            future.add_done_callback(lambda done: _settle(done, charges, payers, sizes))
+        return future
+
+    def _payers(
+        self, entries: Sequence[AdmissibleEntry], charges: dict[str, _Charge], now_s: float
+    ) -> list[str | None]:
+        """Say who pays for each entry, and add up what for; nobody does for governance or strangers."""
+        registry = self._registry()
+        payers: list[str | None] = []
+        for entry in entries:
+            member = registry.issuer(entry.event, entry.public_keys)
+            if member is None:
+                payers.append(None)
+                continue
+            charge = charges.get(member.id)
+            if charge is None:
+                account = self._accounts.of(f"member {member.id}", self._limits(member), now_s)
+                charge = charges[member.id] = _Charge(account)
+            charge.events += 1
+            charge.size_bytes += len(entry.entry)
+            payers.append(member.id)
+        return payers
+
+    def _limits(self, member: Member) -> Limits:
+        quota, ours = member.quota, self._quotas
+        return Limits(
+            events_per_s=quota.events_per_s or ours.member_events_per_s,
+            bytes_per_s=quota.bytes_per_s or ours.member_bytes_per_s,
+            burst_events=quota.burst_events or ours.member_burst_events,
+            outstanding_events=quota.outstanding_events or ours.member_outstanding_events,
+        )
+
+
+def _settle(
+    done: asyncio.Future[Sequenced],
+    charges: dict[str, _Charge],
+    payers: Sequence[str | None],
+    sizes: Sequence[int],
+) -> None:
+    failed = done.cancelled() or done.exception() is not None
+    present = [True] * len(payers) if failed else done.result().outcome.already_present
+    unused = {name: [0, 0] for name in charges}
+    for payer, is_present, size in zip(payers, present, sizes, strict=True):
+        if payer is not None and is_present:
+            unused[payer][0] += 1
+            unused[payer][1] += size
+    for name, charge in charges.items():
+        events, size_bytes = unused[name]
+        charge.account.settle(charge.events, unused_events=events, unused_bytes=size_bytes)
