@@ -19,10 +19,12 @@ from _support.log_directory import COSIGNED_CONFIG, make_log_directory, serving
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.errors import ProofError
+from tlog.log import Log
 from tlog.merkle import inclusion_proofs_from_range, leaf_hash, verify_consistency, verify_range
 from tlog.note import Verifier, open_note
 from tlog.policy import parse_policy
 from tlog.receipt import Receipt, format_receipt, verify_receipt
+from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.v1 import log_pb2, log_pb2_grpc
 
 WRITERS = 3
@@ -96,9 +98,15 @@ def test_kill_after_kill_loses_nothing_and_contradicts_nothing(
     tmp_path: Path, rounds: int, workers: int
 ) -> None:
     chance = random.Random(20)
-    config = make_log_directory(
-        tmp_path, ALLIANCE, config=f"{COSIGNED_CONFIG}[server]\nworkers = {workers}\n"
-    )
+    # With a high-water mark: a kill between a commit and its mark must not look like a loss.
+    settings = f'{COSIGNED_CONFIG}[server]\nworkers = {workers}\n[store]\nhigh_water_mark_path = "mark"\n'
+    config = make_log_directory(tmp_path, ALLIANCE, config=settings)
+    with (
+        Log.open(tmp_path / "store", ALLIANCE.signer) as log,
+        HighWaterMarkFile(tmp_path / "mark", log.origin) as mark,
+    ):
+        committed = log.checkpoint().checkpoint
+        mark.write(Mark(tree_size=committed.tree_size, root_hash=committed.root_hash))
     acknowledged = Acknowledged()
     numbers = count()
     for _ in range(rounds):
