@@ -15,7 +15,7 @@ import pytest
 from _support.hostile_http import TileHost, response, serving
 from _support.tiled_log import SIGNER, numbered_entries, resources
 
-from tlog.errors import ConfigError, MalformedError, NotFoundError, RemoteError
+from tlog.errors import AccessError, ConfigError, MalformedError, NotFoundError, RemoteError
 from tlog.tile_source import http
 from tlog.tile_source.http import HttpTileSource, checked_prefix
 from tlog.tile_source.trust import LogKey
@@ -106,7 +106,15 @@ def test_a_failure_that_may_pass_is_tried_again(status: str) -> None:
     assert host.asked == ["checkpoint"] * 6
 
 
-@pytest.mark.parametrize("status", ["400 X", "401 X", "403 X", "418 X", "204 X", "206 X", "501 X"])
+def test_a_log_that_is_not_read_by_everybody_says_so_and_is_not_asked_again() -> None:
+    host = TileHost({})
+    host.failures["tile/0/000"] = [response(b"", status="403 X")] * 3
+    with serving(host) as url, HttpTileSource(url) as source, pytest.raises(AccessError, match="403"):
+        source.tile(TILE)
+    assert host.asked == ["tile/0/000"]
+
+
+@pytest.mark.parametrize("status", ["400 X", "401 X", "418 X", "204 X", "206 X", "501 X"])
 def test_any_other_status_is_told_and_not_tried_again(status: str) -> None:
     host = TileHost({})
     host.failures["tile/0/000"] = [response(b"", status=status)] * 3
