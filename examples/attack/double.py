@@ -36,6 +36,8 @@ enabled = false
 port = 0
 [tiles]
 port = 0
+[scrub]
+enabled = false  # a liar does not want to be told so by its own server
 """
 # It has nothing to say to members who compare.
 SILENT = "[gossip]\nenabled = false\n"

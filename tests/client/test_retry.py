@@ -9,6 +9,7 @@ from _support.lying_log import LyingLog
 from tlog.client import LogClient, RetryPolicy
 from tlog.client.retry import CallFailed
 from tlog.errors import (
+    AccessError,
     BatchRefusedError,
     MalformedError,
     NotFoundError,
@@ -114,7 +115,7 @@ def test_other_exceptions_pass_through() -> None:
         (grpc.StatusCode.INTERNAL, RemoteError),
         (grpc.StatusCode.DATA_LOSS, RemoteError),
         (grpc.StatusCode.UNIMPLEMENTED, RemoteError),
-        (grpc.StatusCode.PERMISSION_DENIED, RemoteError),
+        (grpc.StatusCode.PERMISSION_DENIED, AccessError),
         (grpc.StatusCode.UNAUTHENTICATED, RemoteError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, RemoteError),
     ],
