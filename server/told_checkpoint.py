@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from tlog.durable_file import replace_file
 from tlog.errors import CorruptionError, MalformedError, PolicyError, SignatureError, StorageError
-from tlog.gossip.durable_file import replace_file
 from tlog.gossip.held import HeldCheckpoint, hold_checkpoint
 from tlog.gossip.message import MAX_CHECKPOINT_BYTES
 from tlog.log_view import LogView

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Final
 
+from tlog.durable_file import sync_directory
 from tlog.encoding import shown
 from tlog.errors import (
     ConvictedError,
@@ -163,7 +164,7 @@ class EvidenceStore:
                 os.fsync(file.fileno())
             temporary.replace(path)
             for directory in (self.directory, self.directory.parent):
-                _sync_directory(directory)
+                sync_directory(directory)
         except OSError as error:
             raise StorageError(f"the evidence cannot be written to {path}: {error}") from error
 
@@ -193,11 +194,3 @@ def _corruption(path: Path, problem: str) -> CorruptionError:
         f"{path} is not the evidence that was kept there: {problem}. Restore it from a copy, or remove it if "
         "you are sure that it accuses nobody; until then no log is believed here"
     )
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

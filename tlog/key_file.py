@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from tlog.cosignature import CosignerSigner, parse_cosigner_skey
+from tlog.durable_file import sync_directory
 from tlog.encrypted_key_file import (
     DEFAULT_COST,
     PassphraseCost,
@@ -64,7 +65,7 @@ def write_key_file(
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except BaseException as error:
         # Half a key would stand in the way of the next attempt, and a key that is not known to be durable
         # must not come to be named in a log's governance.
@@ -180,11 +181,3 @@ def _read_text(path: Path) -> str:
         )
     # What is not UTF-8 is no key either: that is told without quoting it.
     return data.decode("utf-8", "replace")
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -83,6 +83,7 @@ LAYERS = (
     Layer(
         name="disk",
         patterns=(
+            "tlog.durable_file",
             "tlog.storage.*",
             "tlog.key_file",
             "tlog.encrypted_key_file",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tlog.durable_file import sync_directory
 from tlog.errors import ConfigError, StorageError
 
 
@@ -41,7 +42,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         _fsync_directories(building)
         # Replaces an empty directory in one step; if somebody filled it meanwhile, this fails.
         building.rename(target)
-        _fsync(target.parent)
+        sync_directory(target.parent)
     except OSError as error:
         raise StorageError(f"{path} cannot be made: {error.strerror}; nothing was left behind") from error
     finally:
@@ -58,12 +59,4 @@ def write_durably(path: Path, data: bytes) -> None:
 
 def _fsync_directories(top: Path) -> None:
     for directory, _, _ in os.walk(top):
-        _fsync(Path(directory))
-
-
-def _fsync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(Path(directory))

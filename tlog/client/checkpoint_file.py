@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
+from tlog.durable_file import replace_file
 from tlog.errors import ConfigError, ConflictError, CorruptionError, MalformedError, StorageError
 from tlog.note import parse_note
 
@@ -91,18 +92,8 @@ class CheckpointFile:
         return checkpoint
 
     def _write(self, data: bytes) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            replace_file(self.path, data)
         except OSError as error:
             raise StorageError(f"the trusted checkpoint cannot be written to {self.path}: {error}") from error
 

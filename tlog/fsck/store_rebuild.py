@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from tlog.durable_file import sync_directory
 from tlog.errors import StorageError
 from tlog.integrate import TreeEdge, integrate
 from tlog.storage.base import CommitBatch
@@ -106,11 +107,7 @@ def _put_in_place(directory: Path, building: Path) -> None:
         # Readers of the old file keep its lock file; whoever opens the new one makes another.
         (directory / _LOCK_NAME).unlink(missing_ok=True)
         (building / DATA_FILE_NAME).replace(directory / DATA_FILE_NAME)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
     except OSError as error:
         raise StorageError(
             f"the rebuilt store could not be put into {directory} ({error.strerror}): start the repair again"

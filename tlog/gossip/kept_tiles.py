@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tlog.durable_file import replace_file
 from tlog.errors import CorruptionError, OutOfRangeError, ProofError, StorageError
 from tlog.evidence.find import ReceivedLeaf
-from tlog.gossip.durable_file import replace_file
 from tlog.gossip.held import HeldCheckpoint, hold_checkpoint, prove_path
 from tlog.gossip.message import ConsistencyPath
 from tlog.gossip.state import verify_stored

@@ -15,10 +15,10 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
+from tlog.durable_file import replace_file
 from tlog.errors import CorruptionError, StorageError
 from tlog.evidence import format_evidence, parse_evidence
 from tlog.evidence_store import EvidenceStore
-from tlog.gossip.durable_file import replace_file
 from tlog.gossip.message import MAX_CHECKPOINT_BYTES
 from tlog.gossip.state import StoredView
 from tlog.policy import Policy

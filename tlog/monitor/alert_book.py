@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlog.durable_file import sync_directory
 from tlog.errors import CorruptionError, MalformedError, StorageError
 from tlog.monitor.alerts import Alert, AlertKind, Severity, printable
 from tlog.strict_json import JsonValue, parse_json
@@ -165,7 +166,7 @@ class AlertBook:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except OSError as error:
             raise StorageError(f"evidence cannot be written to {path}: {error}") from error
         return path
@@ -242,11 +243,3 @@ def _cut_half_a_line(path: Path) -> None:
         if whole != len(data):
             file.truncate(whole)
             os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tlog.durable_file import replace_file
 from tlog.errors import ConfigError, CorruptionError, MalformedError, StorageError
-from tlog.gossip.durable_file import replace_file
 from tlog.signer.duty import Mark, format_marks, parse_marks
 from tlog.storage.writer_lock import WriterLock
 

@@ -1,21 +1,17 @@
-"""Make a directory durable: files are not, before the directory that names them is."""
+"""Make a store's directory durable: files are not, before the directory that names them is."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from tlog import durable_file
 from tlog.errors import StorageError
 
 
 def sync_directory(directory: Path) -> None:
     """Write a directory's list of names to the disk. Raises StorageError."""
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        durable_file.sync_directory(directory)
     except OSError as error:
         raise StorageError(
             f"cannot sync the directory {directory} ({error.strerror}), without which a new log may vanish "

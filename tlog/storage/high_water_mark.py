@@ -23,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+from tlog.durable_file import sync_directory
 from tlog.errors import ConfigError, StorageError
 
 SLOT_SPACING_BYTES = 4096
@@ -135,7 +136,7 @@ class HighWaterMarkFile:
                 old = os.pread(descriptor, _FILE_BYTES, 0)
                 _write_whole(descriptor, old.ljust(_FILE_BYTES, b"\0"), 0)
                 os.fsync(descriptor)
-                _sync_directory(self._path.parent)
+                sync_directory(self._path.parent)
         except BaseException:
             os.close(descriptor)
             raise
@@ -146,11 +147,3 @@ def _write_whole(descriptor: int, data: bytes, at: int) -> None:
     written = os.pwrite(descriptor, data, at)
     if written != len(data):
         raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
+from tlog.durable_file import sync_directory
 from tlog.errors import StorageError
 
 PENDING_NAME = "pending.batch"
@@ -62,7 +63,7 @@ class PendingBatchFile:
                 file.flush()
                 os.fsync(file.fileno())
             if is_new:
-                _sync_directory(self._path.parent)
+                sync_directory(self._path.parent)
         except OSError as error:
             raise StorageError(
                 f"{self._path} cannot be written ({error.strerror}): nothing was signed or committed"
@@ -90,11 +91,3 @@ class PendingBatchFile:
             at = start + _LENGTH.unpack_from(data, at)[0]
             entries.append(data[start:at])
         return entries
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
