@@ -32,9 +32,8 @@ def quorum_time_s(note: bytes, policy: Policy, *, not_after_s: float | None = No
     """Return the latest time, in seconds since 1970, as of which the whole quorum has cosigned a checkpoint.
 
     That is the largest t for which the cosignatures made at t or later meet the policy; those made after
-    `not_after_s` do not count. None where the policy
-    needs no cosignature, or the note does not meet it. Raises MalformedError and SignatureError as
-    `open_note`, for the keys of the policy.
+    `not_after_s` do not count. None where the policy needs no cosignature, or the note does not meet it.
+    Raises MalformedError and SignatureError as `open_note`, for the keys of the policy.
     """
     if policy.quorum is None:
         return None

@@ -9,7 +9,8 @@ from _support.monitor_rig import Rig, show
 from _support.signers import cosigner
 
 from tlog.errors import RemoteError
-from tlog.monitor.health import Health, Limits, quorum_time_s
+from tlog.freshness import quorum_time_s
+from tlog.monitor.health import Health, Limits
 from tlog.monitor.health_file import HEALTH_NAME, HealthFile
 from tlog.monitor.monitor import POLL_DURING_CATCH_UP_S
 from tlog.note import add_signatures, parse_note

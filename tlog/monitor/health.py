@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tlog.encoding import shown
-from tlog.errors import PolicyError
+from tlog.freshness import cosignature_times_s
 from tlog.monitor.alerts import Alert, AlertKind
-from tlog.note import Signature, format_note, open_note
-from tlog.policy import Policy, PolicyWitness, open_checkpoint
+from tlog.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,48 +141,12 @@ class Health:
 
 def cosignature_times(note: bytes, policy: Policy) -> dict[str, int]:
     """Read when each witness of the policy cosigned a note that `open_checkpoint` accepted, in seconds."""
-    signatures = open_note(note, policy.verifiers).signatures
-    return {
-        witness_name(witness): witness.verifier.timestamp_s(signature.signature)
-        for witness in policy.witnesses
-        for signature in signatures
-        if _is_by(signature, witness)
-    }
+    return {shown_name(name): time_s for name, time_s in cosignature_times_s(note, policy).items()}
 
 
-def quorum_time_s(note: bytes, policy: Policy) -> int | None:
-    """Compute the newest time at which a quorum stood behind a note; None when the policy has no quorum.
-
-    That is the largest t for which the cosignatures made at t or later meet the quorum by themselves.
-    Requires a note that `open_checkpoint` accepts.
-    """
-    if policy.quorum is None:
-        return None
-    opened = open_note(note, policy.verifiers)
-    times = cosignature_times(note, policy)
-    by_witness = {
-        signature: times[witness_name(witness)]
-        for witness in policy.witnesses
-        for signature in opened.signatures
-        if _is_by(signature, witness)
-    }
-    for time_s in sorted(set(by_witness.values()), reverse=True):
-        kept = [signature for signature in opened.signatures if by_witness.get(signature, time_s) >= time_s]
-        try:
-            open_checkpoint(format_note(opened.text, kept), policy)
-        except PolicyError:
-            continue
-        return time_s
-    return None
-
-
-def witness_name(witness: PolicyWitness) -> str:
+def shown_name(name: bytes) -> str:
     """Return a witness's name in the policy, as text."""
-    return shown(witness.name.decode("ascii", "backslashreplace"))
-
-
-def _is_by(signature: Signature, witness: PolicyWitness) -> bool:
-    return (signature.name, signature.key_id) == (witness.verifier.name, witness.verifier.key_id)
+    return shown(name.decode("ascii", "backslashreplace"))
 
 
 def _age(then_s: float, now_s: float) -> str:

@@ -27,11 +27,12 @@ from tlog.errors import (
     TlogError,
     VerificationError,
 )
+from tlog.freshness import quorum_time_s
 from tlog.monitor.alert_desk import AlertDesk
 from tlog.monitor.alerts import Alert, AlertKind
 from tlog.monitor.cursor import Cursor
 from tlog.monitor.evidence import awaits_governance, rule_evidence, with_next_governance
-from tlog.monitor.health import Limits, cosignature_times, quorum_time_s, witness_name
+from tlog.monitor.health import Limits, cosignature_times, shown_name
 from tlog.monitor.health_file import HealthFile
 from tlog.monitor.judge import Finding, JudgedEntry
 from tlog.monitor.replay import CheckedRun, GenesisError, Replay
@@ -108,7 +109,7 @@ class Monitor:
         self._health_file = health_file
         self._clock = clock
         self._settings = settings
-        self._witness_names = [witness_name(witness) for witness in views.policy.witnesses]
+        self._witness_names = [shown_name(witness.name) for witness in views.policy.witnesses]
         self._replay = Replay(cursor, genesis_leaf_hash=settings.genesis_leaf_hash, threads=threads)
         self.health = health_file.load(clock())
         self._last_poll_s = 0.0
