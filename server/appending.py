@@ -31,7 +31,8 @@ MAX_BATCH_ENTRIES = 1_000
 MAX_BATCH_BYTES = 4 * 2**20
 MAX_TRIP_ENTRIES = 512
 MAX_INLINE_BYTES = 2_048
-"""A lone entry up to this size is verified in the event loop: a trip to a thread and back takes longer."""
+"""A lone entry up to this size is looked up and verified in the event loop: a trip to a thread takes longer.
+The price: where the index is not in memory, the loop waits for the disk."""
 
 
 class OpensViews(Protocol):
