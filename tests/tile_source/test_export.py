@@ -133,7 +133,7 @@ def test_what_was_fetched_before_a_break_is_not_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tile_folder, "FILES_AT_ONCE", 1)
-    log = Log(resources(ENTRIES), breaks_off_after=6)
+    log = Log(resources(ENTRIES), breaks_off_after=5)
     with pytest.raises(RemoteError):
         export(log, tmp_path)
     assert not (tmp_path / "checkpoint").exists()
@@ -155,22 +155,40 @@ def test_whatever_is_wrong_in_the_folder_is_not_carried_over(tmp_path: Path) -> 
             assert files(directory) == made
 
 
-def test_a_wrong_bit_anywhere_in_the_source_stops_the_export(tmp_path: Path) -> None:
-    old = resources(ENTRIES[:300])
-    export(Log(old), tmp_path / "out")
+@pytest.mark.parametrize("entries", [True, False])
+def test_a_wrong_bit_anywhere_in_what_is_read_stops_the_export(tmp_path: Path, entries: bool) -> None:
+    old = resources(ENTRIES[:300], bundles=entries)
+    export(Log(old), tmp_path / "out", entries=entries)
     before = files(tmp_path / "out")
-    made = resources(ENTRIES)
+    made = resources(ENTRIES, bundles=entries)
+    rebuilt = {path_of(0, 1, 256), path_of(0, 2, 256)} if entries else set()
     for name, data in made.items():
-        if name in {"checkpoint", path_of(0, 0, 256), path_of("entries", 0, 256)}:
-            continue  # these the folder has already
+        if name in {"checkpoint", path_of(0, 0, 256), path_of("entries", 0, 256), *rebuilt}:
+            continue  # these the folder has already, or they are made of the entries
         with pytest.raises((ProofError, MalformedError)):
-            export(Log({**made, name: flipped(data, 77)}), tmp_path / "out")
+            export(Log({**made, name: flipped(data, 77)}), tmp_path / "out", entries=entries)
         assert {name: files(tmp_path / "out")[name] for name in before} == before
         right = {**made, **old}
         assert all(right[name] == data for name, data in files(tmp_path / "out").items())
     with pytest.raises((SignatureError, MalformedError)):
         export(Log({**made, "checkpoint": flipped(made["checkpoint"], 300)}), tmp_path / "out")
-    assert walk_folder(tmp_path / "out") == ENTRIES[:300]
+    assert files(tmp_path / "out")["checkpoint"] == old["checkpoint"]
+
+
+def test_full_tiles_of_leaf_hashes_are_made_of_the_entries_and_not_asked_for(tmp_path: Path) -> None:
+    made = resources(ENTRIES)
+    wrong = {name: flipped(made[name], 77) for name in (path_of(0, index, 256) for index in range(3))}
+    log = Log({**made, **wrong})
+    export(log, tmp_path)
+    assert set(wrong).isdisjoint(log.asked)
+    assert files(tmp_path) == made
+
+
+def test_a_wrong_entry_is_named(tmp_path: Path) -> None:
+    made = resources([*ENTRIES[:300], b"another entry", *ENTRIES[301:]])
+    name = path_of("entries", 1, 256)
+    with pytest.raises(ProofError, match=f"{name}.* entry 300 hashes to"):
+        export(Log({**resources(ENTRIES), name: made[name]}), tmp_path)
 
 
 def forked(count: int, at: int) -> dict[str, bytes]:

@@ -114,7 +114,8 @@ class Export:
             return
         self._tiles.check_edge()
         start, end = self.start, self._newest.checkpoint.tree_size
-        for leaves in self._tiles.leaves(start, end, entries=self._entries):
+        # What is made of the entries is the tile that the log has, or it would not lead to the signed root.
+        for leaves in self._tiles.leaves(start, end, entries=self._entries, rebuild=True):
             if progress is not None:
                 progress(len(leaves.hashes))
         self._folder.put_checkpoint(self._newest.note)

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -21,7 +22,10 @@ from tlog.tile_source.directory import DirectoryTileSource, read_if_there
 from tlog.tiles import Tile
 
 FILES_AT_ONCE = 128
-"""How many files are forced to the disk together: one after the other would wait for the disk each time."""
+"""How many files at most are prepared before they go to their places."""
+SYNCS_AT_ONCE = 16
+"""How many files are forced to the disk at a time: those share a commit of the file system's journal, and one
+after the other would each wait for one of its own."""
 
 _PREPARING = ".preparing"
 
@@ -29,11 +33,14 @@ _PREPARING = ".preparing"
 class TileFolder:
     """Writes tiles and then the checkpoint over them; is a TileCache. Use `open`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: ThreadPoolExecutor) -> None:
+        """Write below a path, and force files to the disk in `threads`; use `open`."""
         self._path = path
+        self._threads = threads
         self._source = DirectoryTileSource(path=path)
         self._preparing = path / _PREPARING
-        self._prepared: dict[Path, Path] = {}  # what is prepared, by the place that it goes to
+        # What is prepared, and when it is on the disk, by the place that it goes to.
+        self._prepared: dict[Path, tuple[Path, Future[None]]] = {}
         self._changed: set[Path] = set()  # folders with names that are not yet forced to the disk
         self._count = 0
 
@@ -53,13 +60,15 @@ class TileFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StoreInUseError(f"another process writes to {path}: wait until it is done") from error
-            self = cls(path)
+            threads = ThreadPoolExecutor(SYNCS_AT_ONCE, "tile-folder")
+            self = cls(path, threads)
             try:
                 with _told(path):
                     shutil.rmtree(self._preparing, ignore_errors=True)
                     self._preparing.mkdir()
                 yield self
             finally:
+                threads.shutdown(cancel_futures=True)
                 shutil.rmtree(self._preparing, ignore_errors=True)
         finally:
             os.close(descriptor)
@@ -106,15 +115,16 @@ class TileFolder:
             prepared.write_bytes(data)
         place = self._path / name
         with suppress(KeyError):
-            self._prepared.pop(place).unlink(missing_ok=True)
-        self._prepared[place] = prepared
+            # Whether that one was forced to the disk does not matter any more.
+            self._prepared.pop(place)[0].unlink(missing_ok=True)
+        self._prepared[place] = prepared, self._threads.submit(_fsync, prepared)
 
     def _settle(self) -> None:
-        """Force what is prepared to the disk, and rename it to its place."""
+        """Wait until all that is prepared is on the disk, and rename it to its place."""
         with _told(self._path):
-            for prepared in self._prepared.values():
-                _fsync(prepared)
-            for place, prepared in self._prepared.items():
+            for _, synced in self._prepared.values():
+                synced.result()
+            for place, (prepared, _) in self._prepared.items():
                 self._make_folder(place.parent)
                 prepared.replace(place)
                 self._changed.add(place.parent)

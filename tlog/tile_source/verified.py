@@ -151,18 +151,19 @@ class VerifiedTiles:
         for leaves in self.leaves(start, end, entries=True):
             yield from enumerate(leaves.entries or (), leaves.start)
 
-    def leaves(self, start: int, end: int, *, entries: bool) -> Iterator[Leaves]:
+    def leaves(self, start: int, end: int, *, entries: bool, rebuild: bool = False) -> Iterator[Leaves]:
         """Yield leaves [start, end), those of one tile at a time, with or without their entries.
 
-        Requires 0 <= start <= end <= self.tree_size, else OutOfRangeError. Fetches ahead where the source
-        allows it.
+        With `rebuild`, full tiles of leaf hashes are made from the entries, and not asked for: whether the
+        source has them right stays open then. Requires 0 <= start <= end <= self.tree_size, else
+        OutOfRangeError. Fetches ahead where the source allows it.
         """
         if not 0 <= start <= end <= self.tree_size:
             raise OutOfRangeError(
                 f"leaves [{start}, {end}) are asked for, and the tree has {self.tree_size}: ask for a range "
                 "within that"
             )
-        return self._leaves(start, end, entries=entries)
+        return self._leaves(start, end, entries=entries, rebuild=rebuild and entries)
 
     def check_all(
         self, *, entries: bool = True, progress: Callable[[int], None] | None = None
@@ -193,7 +194,7 @@ class VerifiedTiles:
             entry_bytes=entry_bytes,
         )
 
-    def _leaves(self, start: int, end: int, *, entries: bool) -> Iterator[Leaves]:
+    def _leaves(self, start: int, end: int, *, entries: bool, rebuild: bool) -> Iterator[Leaves]:
         self._edge_tiles()
         indices = range(start // TILE_WIDTH, -(-end // TILE_WIDTH)) if start < end else range(0)
 
@@ -202,21 +203,50 @@ class VerifiedTiles:
             bundle = tile_at(ENTRIES_LEVEL, index, self.tree_size)
             # A partial tile is of the edge, which is there already.
             return (
-                self._fetch(tile) if tile.width == TILE_WIDTH else None,
+                self._fetch(tile) if tile.width == TILE_WIDTH and not rebuild else None,
                 self._fetch(bundle) if entries else None,
             )
 
         for index, (fetched, bundle) in fetch_ahead(indices, fetch, self._source.concurrency):
-            tile = tile_at(0, index, self.tree_size)
-            stored = self._stored_tile(0, index, fetched)
-            hashes = decode_hash_tile(stored[: HASH_BYTES * tile.width], tile.width)
+            found = self._rebuilt(index, bundle) if rebuild and bundle is not None else None
+            hashes, read = found or self._read_leaves(index, fetched, bundle)
             first = index * TILE_WIDTH
-            cut = slice(max(start - first, 0), min(end - first, tile.width))
+            cut = slice(max(start - first, 0), min(end - first, len(hashes)))
             yield Leaves(
                 start=first + cut.start,
                 hashes=tuple(hashes[cut]),
-                entries=None if bundle is None else tuple(self._bundle(index, bundle, hashes)[cut]),
+                entries=None if read is None else tuple(read[cut]),
             )
+
+    def _read_leaves(
+        self, index: int, fetched: _Fetched | None, bundle: _Fetched | None
+    ) -> tuple[list[bytes], list[bytes] | None]:
+        """Return the authenticated leaf hashes of one tile, and its entries where there is a bundle."""
+        tile = tile_at(0, index, self.tree_size)
+        stored = self._stored_tile(0, index, fetched)
+        hashes = decode_hash_tile(stored[: HASH_BYTES * tile.width], tile.width)
+        return hashes, None if bundle is None else self._bundle(index, bundle, hashes)
+
+    def _rebuilt(self, index: int, bundle: _Fetched) -> tuple[list[bytes], list[bytes]] | None:
+        """Return leaf hashes and entries of a full bundle whose root the tile above has, and keep both.
+
+        None where the bundle is not full, or leads elsewhere: which entry is wrong then, the tile tells.
+        """
+        tile = tile_at(0, index, self.tree_size)
+        if tile.width < TILE_WIDTH:
+            return None
+        try:
+            entries = decode_entry_bundle(bundle.data, TILE_WIDTH)
+        except MalformedError:
+            return None
+        hashes = [leaf_hash(entry) for entry in entries]
+        data = b"".join(hashes)
+        if _stored_form(data, TILE_WIDTH)[1] != self.read_node(TILE_HEIGHT, index):
+            return None
+        self._keep(tile_at(ENTRIES_LEVEL, index, self.tree_size), bundle)
+        if self._cache is not None and self._cache.get(tile) != data:
+            self._cache.put(tile, data)
+        return hashes, entries
 
     def _require_size(self, tree_size: int | None) -> int:
         size = self.tree_size if tree_size is None else tree_size
