@@ -120,7 +120,7 @@ def test_v_is_the_cost_of_one_signature_check() -> None:
 
 
 def test_a_hash_and_a_put_cost_less_than_a_signature_check(tmp_path: Path) -> None:
-    # The cheapest of five: other tests run on the same cores, and CPU time swells when they share a core's caches.
+    # The cheapest of five: other tests run on the same cores, and CPU time swells when they share caches.
     entries = signed_events(0, 0, 512)
     costs_us = [hash_and_put_cost(tmp_path, entries, 256).total_us for _ in range(5)]
     assert 0 < min(costs_us) < verification_cost(entries).total_us
