@@ -162,7 +162,7 @@ class _Tiles:
                 405, f"{request.method} is not allowed here: GET or HEAD", headers={"Allow": "GET, HEAD"}
             )
         path = request.rel_url.raw_path.removeprefix("/")
-        accepts = accepts_gzip(",".join(request.headers.getall("Accept-Encoding", [])))
+        accepts = prefers_gzip(",".join(request.headers.getall("Accept-Encoding", [])))
         loop = asyncio.get_running_loop()
         try:
             async with self._turns:
@@ -218,8 +218,8 @@ class _Tiles:
         )
 
 
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether an Accept-Encoding header lets a response be gzip (RFC 9110 section 12.5.3)."""
+def prefers_gzip(accept_encoding: str) -> bool:
+    """Tell whether an Accept-Encoding header takes gzip, and not identity rather (RFC 9110, 12.5.3)."""
     qualities: dict[str, float] = {}
     for item in accept_encoding.split(","):
         coding, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -228,7 +228,8 @@ def accepts_gzip(accept_encoding: str) -> bool:
             qualities[coding] = float(quality)
         except ValueError:
             qualities[coding] = 0.0
-    return qualities.get("gzip", qualities.get("*", 0.0)) > 0.0
+    gzip_quality = qualities.get("gzip", qualities.get("*", 0.0))
+    return gzip_quality > 0.0 and gzip_quality >= qualities.get("identity", 0.0)
 
 
 async def _send(request: web.Request, response: web.Response) -> bool:

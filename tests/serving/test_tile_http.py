@@ -32,7 +32,7 @@ from tlog.log_view import LogView
 from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
 from tlog.storage.memory import MemoryStore
-from tlog.tile_application import READS_AT_ONCE, accepts_gzip, tile_application
+from tlog.tile_application import READS_AT_ONCE, prefers_gzip, tile_application
 from tlog.tiles import Tile
 
 
@@ -245,6 +245,8 @@ def test_no_version_of_any_library_is_told(large: Served) -> None:
         ("gzip;q=0", False),
         ("gzip;q=0.000, *", False),
         ("identity", False),
+        ("identity, gzip;q=0.5", False),
+        ("identity;q=0.5, gzip", True),
         ("gzip;q=nonsense", False),
         ("x-gzip-not", False),
         ("deflate , gzip ;q=0.5", True),
@@ -252,7 +254,7 @@ def test_no_version_of_any_library_is_told(large: Served) -> None:
     ],
 )
 def test_what_a_client_accepts_is_read_as_rfc_9110_says(header: str, accepted: bool) -> None:
-    assert accepts_gzip(header) is accepted
+    assert prefers_gzip(header) is accepted
 
 
 def test_bundles_are_compressed_for_those_who_accept_it(large: Served) -> None:
