@@ -127,6 +127,7 @@ LAYERS = (
             "tlog.gossip.*",
             "tlog.node.*",
             "tlog.fsck.*",
+            "tlog.backup.*",
         ),
         pure=False,
     ),
@@ -136,6 +137,7 @@ LAYERS = (
 
 # Modules of upper layers that decide and compute only: the rules for pure code hold for them as well.
 PURE_ABOVE = (
+    "tlog.backup.manifest",
     "tlog.monitor.alerts",
     "tlog.monitor.evidence",
     "tlog.monitor.health",

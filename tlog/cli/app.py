@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "witness": ("witness", _RUN),
     "export": ("export", _RUN),
     "fsck": ("fsck", _RUN),
+    "backup": ("backup", _RUN),
+    "restore": ("restore", _RUN),
     "append": ("append", _USE),
     "verify": ("verify", _USE),
     "receipt": ("read", _USE),

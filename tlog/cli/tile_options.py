@@ -16,6 +16,7 @@ from tlog.errors import ConfigError, MalformedError, NotFoundError
 if TYPE_CHECKING:
     from tlog.checkpoint import Checkpoint
     from tlog.policy import Policy
+    from tlog.storage.lmdb_store import LmdbStore
     from tlog.tile_source.base import TileCache, TileSource
     from tlog.tile_source.trust import OpenCheckpoint
     from tlog.tile_source.verified import VerifiedTiles
@@ -176,10 +177,9 @@ def store_directory(place: str) -> Path | None:
 
 
 @contextmanager
-def _open_store(store_path: Path, place: str, trust: Trust) -> Iterator[TileSource]:
-    from tlog.log_view import LogView
+def open_store(store_path: Path, trust: Trust) -> Iterator[LmdbStore]:
+    """Open a log's store for reading, also beside its server. Raises ConfigError for another log's."""
     from tlog.storage.lmdb_store import LmdbStore
-    from tlog.tile_source.log_view import LogTileSource
 
     for position, (origin, vkey) in enumerate(trust.logs, start=1):
         try:
@@ -189,13 +189,22 @@ def _open_store(store_path: Path, place: str, trust: Trust) -> Iterator[TileSour
             # Bound to another key: perhaps to the next one of the policy.
             if position == len(trust.logs):
                 raise
-
-    @contextmanager
-    def view() -> Iterator[LogView]:
-        with store.reader() as reader:
-            yield LogView(reader)
-
     try:
-        yield LogTileSource(name=place, open_view=view)
+        yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _open_store(store_path: Path, place: str, trust: Trust) -> Iterator[TileSource]:
+    from tlog.log_view import LogView
+    from tlog.tile_source.log_view import LogTileSource
+
+    with open_store(store_path, trust) as store:
+
+        @contextmanager
+        def view() -> Iterator[LogView]:
+            with store.reader() as reader:
+                yield LogView(reader)
+
+        yield LogTileSource(name=place, open_view=view)

@@ -1,8 +1,8 @@
-"""Write a store anew beside the damaged one, and put its file in the other's place in one step.
+"""Write a store anew out of its entries; and put its file in a damaged one's place in one step.
 
-For a file whose pages are damaged: LMDB would write by what those pages say. What a crash leaves behind: the
-damaged store as it was, and a half-made one beside it that the next run throws away; or the new one, whole.
-The damaged file stays beside it, as `data.mdb.damaged`.
+The latter is for a file whose pages are damaged: LMDB would write by what those pages say. What a crash
+leaves behind: the damaged store as it was, and a half-made one beside it that the next run throws away; or
+the new one, whole. The damaged file stays beside it, as `data.mdb.damaged`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,45 @@ def rebuild_store(
     directory. Raises RefusedError for an entry that is none, and StorageError.
     """
     building = directory / BUILDING_NAME
+    governance = frozenset(governance_indices)
+    build_store(
+        building,
+        origin=origin,
+        vkey=vkey,
+        entries=entries,
+        is_governance=lambda index, _: index in governance,
+        committed=committed,
+        published=published,
+        flags=flags,
+        previous_size=previous_size,
+        progress=progress,
+    )
+    _put_in_place(directory, building)
+
+
+def build_store(
+    building: Path,
+    *,
+    origin: str,
+    vkey: str,
+    entries: Iterator[bytes],
+    is_governance: Callable[[int, VerifiedEntry], bool],
+    committed: bytes,
+    published: bytes,
+    flags: Collection[str],
+    previous_size: bytes | None,
+    progress: Callable[[int], None],
+) -> None:
+    """Make a store in a directory of its own, in place of whatever is there.
+
+    `entries` are those under `committed`, verified against it before; `is_governance` is asked for each, with
+    its leaf index. `flags` are "frozen" and "restored", where the store is. Raises RefusedError for an entry
+    that is none, and StorageError.
+    """
     shutil.rmtree(building, ignore_errors=True)
     store = LmdbStore.create(building, origin, vkey)
     try:
-        _fill(store, origin, entries, frozenset(governance_indices), committed, progress)
+        _fill(store, origin, entries, is_governance, committed, progress)
         store.publish(published)
         if "frozen" in flags:
             store.set_frozen(True)
@@ -61,14 +96,13 @@ def rebuild_store(
     finally:
         store.close()
     mend_rows(building, [(META, PREVIOUS_SIZE, previous_size)], committed=committed)
-    _put_in_place(directory, building)
 
 
 def _fill(
     store: LmdbStore,
     origin: str,
     entries: Iterator[bytes],
-    governance: frozenset[int],
+    is_governance: Callable[[int, VerifiedEntry], bool],
     committed: bytes,
     progress: Callable[[int], None],
 ) -> None:
@@ -79,13 +113,13 @@ def _fill(
         # No log starts on a store with such a note: it is none, and the signed one comes last.
         new = b"not rebuilt to its end\n" if following else committed
         grown, tiles = integrate(edge, [entry.leaf_hash for entry in chunk])
-        indices = range(edge.tree_size, grown.tree_size)
+        numbered = enumerate(chunk, edge.tree_size)
         batch = CommitBatch(
             start=edge.tree_size,
             entries=[entry.entry for entry in chunk],
             identities=[entry.identity for entry in chunk],
             business_keys=[entry.business_keys for entry in chunk],
-            governance_indices=[index for index in indices if index in governance],
+            governance_indices=[index for index, entry in numbered if is_governance(index, entry)],
             tiles=tiles,
         )
         store.commit(batch, expected=note, new=new, publish=True)

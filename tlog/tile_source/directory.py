@@ -19,6 +19,8 @@ class DirectoryTileSource:
 
     path: Path
     concurrency: int = 1
+    from_disk: bool = False
+    """Let go of what the system keeps in memory of a file before it is read: for who checks the disk."""
 
     @property
     def name(self) -> str:
@@ -45,6 +47,9 @@ class DirectoryTileSource:
                     raise NotFoundError(f"{self.path / name} is a folder, where a file is needed")
                 if not stat.S_ISREG(mode):
                     raise RemoteError(f"{self.path / name} is no regular file: put the log's in its place")
+                if self.from_disk:
+                    # Only what is on the disk already is let go; the rest is still to be forced there.
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 with os.fdopen(descriptor, "rb", closefd=False) as file:
                     data = file.read(max_bytes + 1)
             finally:

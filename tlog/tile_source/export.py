@@ -104,11 +104,17 @@ class Export:
         full = Tile(last.level, last.index)
         return old_size if any(self._folder.get(tile) is not None for tile in (last, full)) else 0
 
-    def run(self, progress: Callable[[int], None] | None = None) -> None:
+    def run(
+        self,
+        progress: Callable[[int], None] | None = None,
+        *,
+        before_checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
         """Copy what is missing, and then the checkpoint; `progress` is told how many more leaves are done.
 
-        May be broken off at any moment and begun again: what is there already is not fetched again. Raises
-        what VerifiedTiles raises, and StorageError; the old checkpoint and all of its tiles stay then.
+        May be broken off at any moment and begun again: what is there already is not fetched again.
+        `before_checkpoint` is called when every tile is on the disk. Raises what it raises, what
+        VerifiedTiles raises, and StorageError; the old checkpoint and all of its tiles stay then.
         """
         if self.is_behind:
             return
@@ -118,6 +124,8 @@ class Export:
         for leaves in self._tiles.leaves(start, end, entries=self._entries, rebuild=True):
             if progress is not None:
                 progress(len(leaves.hashes))
+        self._folder.flush()
+        before_checkpoint()
         self._folder.put_checkpoint(self._newest.note)
         for tile in _edge(self.previous_tree_size):
             # tlog-tiles: a log "MAY delete any partial tile once the corresponding full tile is … available".
@@ -145,14 +153,22 @@ def _require_one_history(old: _Signed, new: _Signed, folder: TileFolder, tiles: 
     smaller, larger = sorted((old, new), key=lambda signed: signed.checkpoint.tree_size)
     if larger is old:
         tiles = VerifiedTiles(folder.source, old.checkpoint)
-    size = smaller.checkpoint.tree_size
-    if tiles.root_hash(size) != smaller.checkpoint.root_hash:
+    require_beginning(smaller.note, smaller.checkpoint, larger.note, tiles)
+
+
+def require_beginning(note: bytes, checkpoint: Checkpoint, larger_note: bytes, tiles: VerifiedTiles) -> None:
+    """Check that a checkpoint's tree begins the larger one that `tiles` and `larger_note` are of.
+
+    Raises SplitViewError with both notes where it does not, and what VerifiedTiles raises.
+    """
+    size = checkpoint.tree_size
+    root_hash = tiles.root_hash(size)
+    if root_hash != checkpoint.root_hash:
         raise SplitViewError(
-            f"size {size} and size {larger.checkpoint.tree_size} of {old.checkpoint.origin} are two "
-            f"histories: the log signed root {smaller.checkpoint.root_hash.hex()} for the smaller one, and "
-            f"the larger one begins with {tiles.root_hash(size).hex()}; nothing was written, keep both "
-            "checkpoints",
-            checkpoints=(smaller.note, larger.note),
+            f"size {size} and size {tiles.tree_size} of {checkpoint.origin} are two histories: the log "
+            f"signed root {checkpoint.root_hash.hex()} for the smaller one, and the larger one begins with "
+            f"{root_hash.hex()}; nothing was written, keep both checkpoints",
+            checkpoints=(note, larger_note),
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.encoding import shown
-from tlog.errors import PolicyError
+from tlog.errors import PolicyError, VerificationError
 from tlog.note import NoteVerifier, open_note
 from tlog.policy import Policy, build_policy, open_checkpoint
 
@@ -40,6 +40,48 @@ class LogKey:
         checkpoint = parse_checkpoint(open_note(note, [self.verifier]).text)
         _require_origin(checkpoint, self.origin)
         return checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedByLog:
+    """Says what one of a log's own keys has signed, and which one; `vkey` is that of the key."""
+
+    note: bytes
+    checkpoint: Checkpoint
+    vkey: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogKeys:
+    """Holds the keys that a log signs with, or has signed with: any of them is believed, without a quorum."""
+
+    logs: tuple[tuple[str, str], ...]
+    """Origin and vkey of each; at least one."""
+
+    @classmethod
+    def of(cls, logs: Iterable[tuple[str, str]]) -> LogKeys:
+        """Take (origin, vkey) pairs."""
+        return cls(logs=tuple(logs))
+
+    def read(self, note: bytes) -> SignedByLog:
+        """Open a checkpoint that one of the keys has signed, and say which.
+
+        Raises MalformedError, and what `LogKey.open` raises for the first key where none fits.
+        """
+        refusal: VerificationError | None = None
+        for origin, vkey in self.logs:
+            try:
+                checkpoint = LogKey.from_vkey(vkey, origin).open(note)
+            except VerificationError as error:
+                refusal = refusal or error
+            else:
+                return SignedByLog(note=note, checkpoint=checkpoint, vkey=vkey)
+        assert refusal is not None
+        raise refusal
+
+    def open(self, note: bytes) -> Checkpoint:
+        """Open a checkpoint that one of the keys has signed. Raises as `read` does."""
+        return self.read(note).checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
