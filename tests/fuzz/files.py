@@ -29,6 +29,7 @@ from fuzz.values import ALLIANCE, LOG, POLICY, make_target, text_of, trees
 from server.config import load_config as load_server_config
 from server.config import parse_config as parse_server_config
 from server.told_checkpoint import ToldCheckpoint
+from tlog.backup.manifest import Manifest, format_manifest, parse_manifest
 from tlog.cli.event_input import read_records, sign_event
 from tlog.cli.member_entry import load_member, parse_member_key
 from tlog.cli.rules import load_rules
@@ -141,6 +142,24 @@ def _config(name: str) -> Callable[[bytes], None]:
             raise AssertionError(f"what a file may hold, a text may not: {failed}")
 
     return run
+
+
+_MANIFEST = format_manifest(
+    Manifest(
+        origin="log.example",
+        vkey=VKEY,
+        tree_size=9,
+        published=b"log.example\n9\n",
+        is_frozen=True,
+        previous_size=4,
+        taken_s=1,
+    )
+)
+
+
+def _manifest(data: bytes) -> None:
+    manifest = parse_manifest(data)
+    assert parse_manifest(format_manifest(manifest)) == manifest
 
 
 def _member_key(data: bytes) -> None:
@@ -324,6 +343,7 @@ def file_targets() -> tuple[Target, ...]:
             RefusedError,
             nasty=JSON_NASTY,
         ),
+        make_target("backup-manifest", _manifest, [_MANIFEST], MalformedError, nasty=JSON_NASTY),
         make_target("leaf-hash-file", _leaf_hashes, [leaf_hash(b"x").hex().encode() + b"\n"], ConfigError),
         make_target(
             "shown-file",
