@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from _support.alliance import DECLARATION, Alliance, key
+from _support.alliance import DECLARATION, TIME, Alliance, key
 from _support.monitor_rig import Rig
 
 from tlog.errors import ConfigError, StorageError
+from tlog.governance import Restored, build_restored
 from tlog.merkle import leaf_hash
 from tlog.monitor.assembly import make_watches
 from tlog.monitor.config import OwnSourceSection, WatchSection
@@ -116,3 +117,26 @@ def test_a_watched_source_may_end_in_a_slash(rig: Rig) -> None:
     watches = make_watches(WatchSection(own_sources=[OwnSourceSection(source=f"{EXPORTER}/")]))
     rig.run(rig.log([rig.alliance.entry(1)]), watches=watches)
     assert "signed_as_me" in rig.kinds()
+
+
+@pytest.mark.parametrize("lost", [0, 9])
+def test_a_loss_that_governance_accepted_is_told_to_everybody(rig: Rig, lost: int) -> None:
+    alliance = rig.alliance
+    log = rig.log([alliance.entry(1)])
+    restored = Restored(
+        tree_size=START + 1,
+        root_hash=b"\1" * 32,
+        lost_tree_size=lost,
+        lost_root_hash=b"\2" * 32 if lost else None,
+        reason="the disk burnt",
+    )
+    link = alliance.next_link()
+    payload = build_restored(origin=alliance.origin, time=TIME, restored=restored, **link)  # type: ignore[arg-type]
+    log.append([alliance.add_governance(payload)])
+    rig.run(log, watches=make_watches(WatchSection()))
+    assert found(rig) == [("loss_accepted", "critical", START + 1)]
+    (alert,) = rig.alerts()
+    assert "the disk burnt" in str(alert["message"])
+    what = f"entries [{START + 1}, 9) of the tree" if lost else "nobody knows how many"
+    assert what in str(alert["message"])
+    assert "receipt" in str(alert["action"])

@@ -32,6 +32,7 @@ class AlertKind(enum.StrEnum):
     CHECKPOINT_REFUSED = "checkpoint_refused"
     OTHER_LOG = "other_log"
     LOG_KEY = "log_key"
+    LOSS_ACCEPTED = "loss_accepted"
     RULE_BROKEN = "rule_broken"
     SIGNED_AS_ME = "signed_as_me"
     MEMBERSHIP_CHANGED = "membership_changed"
@@ -92,6 +93,12 @@ RESPONSES: Mapping[AlertKind, Response] = MappingProxyType({
     AlertKind.LOG_KEY: Response(
         severity=Severity.CRITICAL,
         action="The log signs with a key that its own governance does not name. Ask the governance members.",
+    ),
+    AlertKind.LOSS_ACCEPTED: Response(
+        severity=Severity.CRITICAL,
+        action="The log went on from a restored store, and governance accepted that what came after may be "
+        "lost. Look whether every receipt that you hold is still in the log; append again what is not, and "
+        "hand in what contradicts it: a receipt of a lost entry is evidence.",
     ),
     AlertKind.RULE_BROKEN: Response(
         severity=Severity.CRITICAL,

@@ -26,7 +26,7 @@ from tlog.monitor.sinks import CommandSink, JsonLinesSink, LogSink, Sink, Webhoo
 from tlog.monitor.source import LogSource
 from tlog.monitor.tile_log_source import TileLogSource
 from tlog.monitor.views import Views
-from tlog.monitor.watches import BusinessKeyWatch, SourceWatch, Watch
+from tlog.monitor.watches import BusinessKeyWatch, LossWatch, SourceWatch, Watch
 from tlog.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from tlog.tile_source.directory import DirectoryTileSource
 from tlog.tile_source.http import HttpTileSource
@@ -149,13 +149,14 @@ def make_source(config: Config, policy: Policy, origin: str) -> LogSource:
 
 
 def make_watches(section: WatchSection) -> Sequence[Watch]:
-    """Make the watches.
+    """Make the watches, and the one that everybody has.
 
     Raises ConfigError, also for what no event can ever match, and StorageError for a list of leaf hashes that
     cannot be read.
     """
     _check_watches(section)
-    watches: list[Watch] = [
+    watches: list[Watch] = [LossWatch()]
+    watches += [
         SourceWatch(
             source=own.source.removesuffix("/"),
             public_keys=frozenset(bytes.fromhex(key) for key in own.keys),

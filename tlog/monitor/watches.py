@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tlog.errors import MalformedError
 from tlog.event import Event
-from tlog.governance import Member, parse_governance
+from tlog.governance import RESTORED_TYPE, Member, Restored, parse_governance
 from tlog.monitor.alerts import Alert, AlertKind, Severity
 from tlog.monitor.judge import JudgedEntry
 
@@ -110,6 +110,40 @@ class BusinessKeyWatch:
                     f"{event.id}, carries {business_key}",
                     facts={**_facts(judged, event), "business_key": business_key},
                 )
+
+
+class LossWatch:
+    """Finds where governance accepted that a restored log lost entries: everybody should hear of that."""
+
+    def look(self, judged: JudgedEntry) -> Iterator[Alert]:
+        """Yield a LOSS_ACCEPTED alert for a `tlog.restored.v1`."""
+        event = judged.event
+        if event is None or not judged.is_governance or event.type != RESTORED_TYPE:
+            return
+        try:
+            body = parse_governance(event).body
+        except MalformedError:
+            return
+        assert isinstance(body, Restored)
+        lost = "nobody knows how many entries are lost"
+        if body.lost_root_hash is not None:
+            lost = (
+                f"entries [{body.tree_size}, {body.lost_tree_size}) of the tree with root "
+                f"{body.lost_root_hash.hex()} are lost"
+            )
+        yield Alert(
+            kind=AlertKind.LOSS_ACCEPTED,
+            subject=f"entry {judged.leaf_index}",
+            message=f"entry {judged.leaf_index} says that the log was restored and goes on from size "
+            f"{body.tree_size}; {lost}. The reason given: {body.reason}",
+            facts={
+                **_facts(judged, event),
+                "tree_size": body.tree_size,
+                "root_hash": body.root_hash.hex(),
+                "lost_tree_size": body.lost_tree_size,
+                "lost_root_hash": (body.lost_root_hash or b"").hex(),
+            },
+        )
 
 
 def _facts(judged: JudgedEntry, event: Event) -> dict[str, str | int]:
