@@ -148,13 +148,15 @@ class TreeEdge:
     @property
     def compact_range(self) -> CompactRange:
         """Return the compact range of all leaves."""
-        hashes = tuple(
-            self.tiles[level][height][-HASH_BYTES:]
-            for level in reversed(range(len(self.tiles)))
-            for height in reversed(range(TILE_HEIGHT))
-            if self.tree_size >> (TILE_HEIGHT * level + height) & 1
-        )
-        return CompactRange(0, self.tree_size, hashes)
+        hashes: list[bytes] = []
+        rest = self.tree_size
+        # The last hash of each height stands for a one bit of the size, the lowest height for the lowest bit.
+        for heights in self.tiles:
+            if rest & (TILE_WIDTH - 1):
+                hashes += [nodes[-HASH_BYTES:] for height, nodes in enumerate(heights) if rest >> height & 1]
+            rest >>= TILE_HEIGHT
+        hashes.reverse()
+        return CompactRange(0, self.tree_size, tuple(hashes))
 
     @property
     def root_hash(self) -> bytes:

@@ -96,7 +96,7 @@ class Log:
         bound_vkey = store.log_vkey
         note = store.load()
         if note is None:
-            note = self._sign(TreeEdge.EMPTY)
+            note = self._sign(TreeEdge.EMPTY).note
             store.commit(CommitBatch.empty(), expected=None, new=note, publish=True)
         self._state = recover_state(store, note, Verifier.from_vkey(bound_vkey))
         if bound_vkey != self.vkey:
@@ -263,9 +263,9 @@ class Log:
             self._commit_prepared()
             with self._store.reader() as reader:
                 check_stored_edge(self._state.edge, reader)
-            note = self._sign(self._state.edge)
-            self._store_publish(note)
-        return SignedCheckpoint.read(note)
+            signed = self._sign(self._state.edge)
+            self._store_publish(signed.note)
+        return signed
 
     def prove_inclusion(self, leaf_index: int, tree_size: int | None = None) -> list[bytes]:
         """Prove one leaf in the tree of `tree_size` leaves (newest by default).
@@ -315,13 +315,11 @@ class Log:
 
     def _commit_batch(self, prepared: Prepared) -> float:
         """Sign and commit; returns the seconds that the store took."""
-        note = self._sign(prepared.edge)
+        signed = self._sign(prepared.edge)
         started = perf_counter()
-        self._store_commit(prepared.batch, expected=self._state.signed.note, new=note)
+        self._store_commit(prepared.batch, expected=self._state.signed.note, new=signed.note)
         self._prepared = None
-        self._state = replace(
-            self._state, signed=SignedCheckpoint.read(note), edge=prepared.edge, registry=prepared.registry
-        )
+        self._state = replace(self._state, signed=signed, edge=prepared.edge, registry=prepared.registry)
         return perf_counter() - started
 
     def _require_known_state(self) -> None:
@@ -330,13 +328,15 @@ class Log:
                 f"an earlier commit failed and its state is unknown ({self._failed}): restart to recover"
             )
 
-    def _sign(self, edge: TreeEdge) -> bytes:
+    def _sign(self, edge: TreeEdge) -> SignedCheckpoint:
         if self._before_signing is not None:
             self._before_signing()
         checkpoint = Checkpoint(self.origin, edge.tree_size, edge.root_hash)
         text = format_checkpoint(checkpoint)
         note = sign_note(text, [self._signer])
-        return note if self._cosign is None else add_signatures(note, [self._cosign(text)])
+        if self._cosign is not None:
+            note = add_signatures(note, [self._cosign(text)])
+        return SignedCheckpoint(note=note, checkpoint=checkpoint)
 
     def _store_publish(self, note: bytes) -> None:
         try:
@@ -372,9 +372,11 @@ class Log:
                 f"names {', '.join(state.registry.log_vkeys) or 'no key yet'}: use that log's key, or let "
                 "governance name the other one first (`tlog governance rotate --add-log-key`)"
             )
-        note = self._sign(state.edge)
-        self._store.rebind(self.vkey, expected=state.signed.note, new=note, publish=self._publish_at_commit)
-        self._state = replace(state, signed=SignedCheckpoint.read(note))
+        signed = self._sign(state.edge)
+        self._store.rebind(
+            self.vkey, expected=state.signed.note, new=signed.note, publish=self._publish_at_commit
+        )
+        self._state = replace(state, signed=signed)
 
     def _decline(self, registry: Registry) -> str | None:
         """Decline governance that would leave this log without the key it signs with."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tlog.errors import MalformedError, OutOfRangeError
 from tlog.merkle import EMPTY_ROOT, CompactRange, compact_range_nodes, leaf_hash
+from tlog.merkle.compact_range import count_compact_range_nodes
 
 MAX_TREE = 130
 ENTRIES = [b"entry %d" % i for i in range(MAX_TREE)]
@@ -26,6 +27,14 @@ def test_the_nodes_are_the_complete_subtrees_whose_parents_reach_outside() -> No
     for end in range(MAX_TREE + 1):
         for start in range(end + 1):
             assert compact_range_nodes(start, end) == complete_subtrees(start, end)
+
+
+def test_the_nodes_are_counted_without_listing_them() -> None:
+    sizes = (*range(MAX_TREE + 1), *(2**power + offset for power in (31, 62) for offset in (-1, 0, 1)))
+    for end in sizes:
+        for start in sizes:
+            if start <= end:
+                assert count_compact_range_nodes(start, end) == len(compact_range_nodes(start, end))
 
 
 def test_appending_one_by_one_gives_every_range_and_every_root() -> None:

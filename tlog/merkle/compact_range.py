@@ -21,10 +21,7 @@ def compact_range_nodes(start: int, end: int) -> list[tuple[int, int]]:
     A pair names the complete subtree of leaves `[index << level, (index + 1) << level)`. Requires
     0 <= start <= end < 2**63. Raises OutOfRangeError.
     """
-    check_size(start, "the start of a range", OutOfRangeError)
-    check_size(end, "the end of a range", OutOfRangeError)
-    if start > end:
-        raise OutOfRangeError(f"a range cannot start at leaf {start} and end at {end}, before it")
+    _check_range(start, end)
     nodes: list[tuple[int, int]] = []
     while start < end:
         level = (end - start).bit_length() - 1
@@ -33,6 +30,27 @@ def compact_range_nodes(start: int, end: int) -> list[tuple[int, int]]:
         nodes.append((level, start >> level))
         start += 1 << level
     return nodes
+
+
+def count_compact_range_nodes(start: int, end: int) -> int:
+    """Count the nodes of the compact range of leaves `[start, end)` without listing them.
+
+    Requires 0 <= start <= end < 2**63. Raises OutOfRangeError.
+    """
+    _check_range(start, end)
+    if start == 0:
+        return end.bit_count()
+    # They grow up to the leaf of the range whose index has most zeros at its end: one for each one bit of the
+    # way there. From there on they shrink: one for each one bit of the rest.
+    below = (1 << ((start - 1) ^ end).bit_length() - 1) - 1
+    return (-start & below).bit_count() + (end & below).bit_count()
+
+
+def _check_range(start: int, end: int) -> None:
+    check_size(start, "the start of a range", OutOfRangeError)
+    check_size(end, "the end of a range", OutOfRangeError)
+    if start > end:
+        raise OutOfRangeError(f"a range cannot start at leaf {start} and end at {end}, before it")
 
 
 def trailing_zeros(number: int) -> int:
@@ -65,7 +83,7 @@ class CompactRange:
     hashes: tuple[bytes, ...]
 
     def __post_init__(self) -> None:
-        count = len(compact_range_nodes(self.start, self.end))
+        count = count_compact_range_nodes(self.start, self.end)
         what = f"the compact range of leaves [{self.start}, {self.end})"
         check_hashes(self.hashes, what, MalformedError, length=count)
 
@@ -121,17 +139,21 @@ class CompactRange:
                 f"leaves [{self.start}, {self.end}) and [{right.start}, {right.end}) are not neighbours: "
                 f"the right range must start at {self.end}"
             )
-        merged: list[tuple[int, int, bytes]] = []
-        for part in (self, right):
-            nodes = compact_range_nodes(part.start, part.end)
-            for (level, index), node in zip(nodes, part.hashes, strict=True):
-                # Siblings meet only where the two ranges touch, and then their parents may meet as well.
-                while index & 1 and merged and merged[-1][:2] == (level, index - 1):
-                    node = node_hash(merged.pop()[2], node)
-                    level += 1
-                    index >>= 1
-                merged.append((level, index, node))
-        return CompactRange(self.start, right.end, tuple(node for _, _, node in merged))
+        nodes, hashes = compact_range_nodes(self.start, self.end), list(self.hashes)
+        rest = iter(zip(compact_range_nodes(right.start, right.end), right.hashes, strict=True))
+        for (level, index), node in rest:
+            joined = False
+            # Siblings meet only where the two ranges touch, and then their parents may meet as well.
+            while index & 1 and nodes and nodes[-1] == (level, index - 1):
+                nodes.pop()
+                node = node_hash(hashes.pop(), node)
+                level, index, joined = level + 1, index >> 1, True
+            nodes.append((level, index))
+            hashes.append(node)
+            if not joined:
+                break  # what follows has its sibling neither here nor further left
+        hashes += [node for _, node in rest]
+        return CompactRange(self.start, right.end, tuple(hashes))
 
     def root_hash(self) -> bytes:
         """Compute the root hash of the tree of `end` leaves (32 bytes; EMPTY_ROOT without leaves).
