@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias
 from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.callers import Caller
-from server.gathering import Gathering
+from server.gathering import Gathering, GatheringHere
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
@@ -33,6 +33,13 @@ MAX_TRIP_ENTRIES = 512
 MAX_INLINE_BYTES = 2_048
 """A lone entry up to this size is looked up and verified in the event loop: a trip to a thread takes longer.
 The price: where the index is not in memory, the loop waits for the disk."""
+MAX_INLINE_ANSWERS = 16
+"""So many are made in one turn of the event loop, 50 to 200 microseconds each."""
+MAX_INLINE_ENTRIES = 256
+"""An answer about more entries than that is made in a thread."""
+MAX_INLINE_GROWTH = 2**16
+"""An answer is made in the event loop when its client knows a tree that is smaller by so many leaves at most:
+then all that it is made of was written lately, and is in memory."""
 
 
 class OpensViews(Protocol):
@@ -92,6 +99,9 @@ class Appending:
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
+        self._answering_here: GatheringHere[_Done, log_pb2.AppendResponse] = GatheringHere(
+            self._answer, max_items=MAX_INLINE_ANSWERS
+        )
 
     async def append(self, request: log_pb2.AppendRequest, caller: Caller) -> log_pb2.AppendResponse:
         """Append one call's entries, all or none, and prove where they are; the caller is charged first.
@@ -124,10 +134,13 @@ class Appending:
     ) -> log_pb2.AppendResponse:
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
             signed = await self._published_beyond(max(outcome.leaf_indices))
-        # What is durable is answered without queueing behind those who only read.
         done = _Done(outcome, signed, request.trusted_tree_size)
         sequenced_s = perf_counter()
-        answer = await self._answering.put(done, weight=len(outcome.leaf_indices))
+        if _is_short(done):
+            answer = await self._answering_here.put(done)
+        else:
+            # What is durable is answered without queueing behind those who only read.
+            answer = await self._answering.put(done, weight=len(outcome.leaf_indices))
         self._metrics.answered(perf_counter() - sequenced_s)
         return answer
 
@@ -186,6 +199,15 @@ def _verified(view: LogView, entries: list[bytes], origin: str) -> Verified:
     found = tuple(indices[entry.identity] for entry in verified)
     outcome = CallOutcome(leaf_indices=found, already_present=(True,) * len(found), new_range=None)
     return Sequenced(outcome=outcome, checkpoint=view.committed())
+
+
+def _is_short(done: _Done) -> bool:
+    """Return whether an answer takes less time to make than to hand to a thread: all is new, and recent."""
+    outcome, trusted = done.outcome, done.trusted_tree_size
+    new = 0 if outcome.new_range is None else outcome.new_range[1] - outcome.new_range[0]
+    return new == len(outcome.leaf_indices) <= MAX_INLINE_ENTRIES and (
+        trusted == 0 or abs(done.checkpoint.tree_size - trusted) <= MAX_INLINE_GROWTH
+    )
 
 
 def _closer(counted: ExitStack) -> Callable[[asyncio.Future[Sequenced]], None]:
