@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -75,7 +75,9 @@ def open_log(
             stack.push_async_callback(watch.stop)
             pending = PendingBatchFile(Path(settings.store_path) / PENDING_NAME)
         is_witnessed = bool(config.witnesses.policy_path)
-        cosigner = _own_cosigner(settings, signer, line, passphrase)
+        with store.reader() as reader:
+            shown = [note for note in (reader.committed(), reader.published()) if note is not None]
+        cosigner = _own_cosigner(settings, signer, line, passphrase, shown)
         mark = open_mark(config, signer.name)
         marked: Store = store
         if mark is not None:
@@ -107,10 +109,14 @@ def _remote_vkey(line: SignerLine, store: LmdbStore) -> str:
 
 
 def _own_cosigner(
-    settings: LogSection, signer: LogSigner, line: SignerLine | None, passphrase: AsksPassphrase | None
+    settings: LogSection,
+    signer: LogSigner,
+    line: SignerLine | None,
+    passphrase: AsksPassphrase | None,
+    shown: Sequence[bytes],
 ) -> OwnCosigner | None:
     if line is not None and settings.signer_cosigns:
-        return OwnCosigner(RemoteCosigner(line, signer.name), now_s=_now_s)
+        return OwnCosigner(RemoteCosigner(line, signer.name), now_s=_now_s, shown=shown)
     path = settings.cosigner_key_path
     if not path:
         _LOGGER.warning(
@@ -122,7 +128,7 @@ def _own_cosigner(
     key = read_cosigner_key_file(Path(path), passphrase)
     if key.public_key == signer.public_key:
         raise ConfigError(f"{path} holds the key that the log signs with: a cosigner needs one of its own")
-    return OwnCosigner(key, now_s=_now_s)
+    return OwnCosigner(key, now_s=_now_s, shown=shown)
 
 
 def _now_s() -> int:

@@ -10,14 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
 from server.publisher import CheckpointFeed
-from tlog.errors import SignerAwayError, StateUnknownError, StorageError
+from tlog.cosignature import CosignatureVerifier
+from tlog.cosigned import cosigned_at_s
+from tlog.errors import (
+    MalformedError,
+    SignerAwayError,
+    StateUnknownError,
+    StorageError,
+    VerificationError,
+)
 from tlog.log import Log
-from tlog.note import Signature
+from tlog.log_view import SignedCheckpoint
+from tlog.note import Signature, open_note
 
 _LOGGER = logging.getLogger("tlog.cosigner")
 
@@ -38,12 +47,15 @@ class CosignsCheckpoints(Protocol):
 class OwnCosigner:
     """Cosigns with the log's own key, at times that never go back. Safe to use from many threads.
 
-    `now_s` gives seconds since 1970.
+    `now_s` gives seconds since 1970; `shown` are the notes that were shown before this run.
     """
 
-    def __init__(self, signer: CosignsCheckpoints, *, now_s: Callable[[], int]) -> None:
+    def __init__(
+        self, signer: CosignsCheckpoints, *, now_s: Callable[[], int], shown: Sequence[bytes] = ()
+    ) -> None:
         self._signer = signer
         self._now_s = now_s
+        self._shown = shown
         self._lock = threading.Lock()
         self._last_s = 0
 
@@ -58,9 +70,21 @@ class OwnCosigner:
     def cosign(self, checkpoint_text: str) -> Signature:
         """Cosign a checkpoint, as of now. Raises StorageError when a signer that holds the key cannot be."""
         with self._lock:
-            # A clock that steps back never makes an earlier statement about a later tree.
-            self._last_s = max(self._last_s, self._now_s())
-            return self._signer.cosign(checkpoint_text, self._last_s)
+            # A clock that steps back never makes an earlier statement about a later tree, nor does one that
+            # was set back while nothing ran.
+            self._last_s = max(self._last_s, self._now_s(), *map(self._time_of, self._shown))
+            cosignature = self._signer.cosign(checkpoint_text, self._last_s)
+            self._shown = ()
+            return cosignature
+
+    def _time_of(self, note: bytes) -> int:
+        """Return when this key cosigned a note of this log, in seconds since 1970; 0 when it did not."""
+        try:
+            origin = SignedCheckpoint.read(note).checkpoint.origin
+            verifier = CosignatureVerifier(name=origin, public_key=self._signer.public_key)
+            return cosigned_at_s(open_note(note, [verifier]), verifier) or 0
+        except (MalformedError, VerificationError):
+            return 0
 
 
 class Refresher:

@@ -98,6 +98,20 @@ def test_a_log_with_a_cosigner_is_opened_again_with_and_without_it() -> None:
     )
 
 
+def test_a_clock_that_was_set_back_while_nothing_ran_takes_no_time_back() -> None:
+    alliance = Alliance()
+    store = MemoryStore(ORIGIN, alliance.signer.vkey)
+    before = OwnCosigner(OWN, now_s=lambda: TIME_S)
+    shown = Log(store, alliance.signer, cosign=before.cosign).append(alliance.governance).checkpoint.note
+    other = CosignatureSigner(name=ORIGIN, private_key=key("another cosigner"))
+    for signer, expected_s in ((OWN, TIME_S), (other, TIME_S - 1_000)):
+        after = OwnCosigner(signer, now_s=lambda: TIME_S - 1_000, shown=[shown, b"no note"])
+        verifier = CosignatureVerifier.from_vkey(signer.vkey)
+        with_it = Log(store, alliance.signer, cosign=after.cosign)
+        note = with_it.append([alliance.entry(expected_s)]).checkpoint.note
+        assert cosigned_at_s(open_note(note, [verifier]), verifier) == expected_s
+
+
 def test_when_nothing_is_appended_the_same_tree_is_cosigned_anew_and_the_time_never_goes_back() -> None:
     async def scenario(rig: Rig) -> None:
         size = rig.log.append(rig.alliance.governance).checkpoint.tree_size

@@ -21,7 +21,6 @@ import lmdb
 
 from tlog.errors import (
     ConfigError,
-    CorruptionError,
     NotFoundError,
     StateUnknownError,
     StorageError,
@@ -29,7 +28,9 @@ from tlog.errors import (
 )
 from tlog.storage.directory import sync_directory
 from tlog.storage.headroom import StoreUsage, require_address_space
+from tlog.storage.lmdb_errors import MAX_READERS, is_broken_disk, translated
 from tlog.storage.lmdb_header import DATA_FILE_NAME, check_data_file
+from tlog.storage.page_cache import settle_data_file
 from tlog.storage.read_gate import ReadGate
 from tlog.storage.writer_lock import WriterLock
 
@@ -41,9 +42,6 @@ DEFAULT_MAP_BYTES = 2**30
 
 MAX_MAP_BYTES = 2**46
 """The most that may be mapped: half of what a 64-bit process can address."""
-
-MAX_READERS = 1024
-"""How many readers of all processes may be open at once."""
 
 _MIN_MAP_BYTES = 2**20
 _FILE_MODE = 0o700  # LMDB takes the execute bits off for its files
@@ -121,6 +119,8 @@ class LmdbEnvironment:
         check_data_file(path)
         lock = None if read_only else WriterLock(path)
         try:
+            if lock is not None:
+                settle_data_file(path, forget=lock.was_left)
             check_data_file(path)
             environment = _open(path, map_size_bytes, read_only=read_only, tables=len(tables))
         except BaseException:
@@ -138,7 +138,7 @@ class LmdbEnvironment:
             self._open_tables(tables)
         except lmdb.Error as error:
             self.close()
-            raise _translated(path, error) from error
+            raise translated(path, error) from error
         except BaseException:
             self.close()
             raise
@@ -169,7 +169,7 @@ class LmdbEnvironment:
                 except lmdb.MapResizedError:
                     transaction = None
                 except lmdb.Error as error:
-                    raise _translated(self.path, error) from error
+                    raise translated(self.path, error) from error
                 if transaction is not None:
                     try:
                         yield transaction
@@ -218,7 +218,7 @@ class LmdbEnvironment:
                 self._closed = True
                 self._environment.close()
                 if self._lock is not None:
-                    self._lock.release()
+                    self._lock.release(is_clean=self._unknown is None)
 
     def _open_tables(self, tables: tuple[bytes, ...]) -> None:
         try:
@@ -244,14 +244,14 @@ class LmdbEnvironment:
         try:
             return self._environment.reader_check()
         except lmdb.Error as error:
-            raise _translated(self.path, error, "nothing was written") from error
+            raise translated(self.path, error, "nothing was written") from error
 
     def _try_write(self, apply: Callable[[WriteTransaction], None]) -> bool:
         """Run and commit one write transaction; return False, with nothing written, where the map is full."""
         try:
             transaction = self._environment.begin(write=True)
         except lmdb.Error as error:
-            raise _translated(self.path, error, "nothing was written") from error
+            raise translated(self.path, error, "nothing was written") from error
         before = transaction.id() - 1
         try:
             apply(transaction)
@@ -260,7 +260,7 @@ class LmdbEnvironment:
             return False
         except lmdb.Error as error:
             self._undo(transaction)
-            raise _translated(self.path, error, "nothing was written") from error
+            raise translated(self.path, error, "nothing was written") from error
         except BaseException:
             self._undo(transaction)
             raise
@@ -283,12 +283,13 @@ class LmdbEnvironment:
 
         Pages that could not be written or synced leave the old meta page in place: nothing was committed.
         When the meta page itself could not be written or synced, it may have reached the disk or not, and
-        LMDB refuses every transaction from then on (MDB_PANIC).
+        LMDB refuses every transaction from then on (MDB_PANIC). And after an EIO the page cache may show what
+        the disk will never have: whoever opens the store anew makes sure (tlog.storage.page_cache).
         """
         after = None
         with suppress(lmdb.Error), self._environment.begin() as transaction:
             after = transaction.id()
-        if after == before:
+        if after == before and not is_broken_disk(error, self.path):
             raise StorageError(
                 f"nothing was committed to {self.path} ({error}): mend the disk, or make room on it"
             ) from error
@@ -368,27 +369,9 @@ def _open(path: Path, map_size_bytes: int, *, read_only: bool, tables: int) -> l
         except lmdb.MapResizedError as error:
             # Another process has grown the file between LMDB's look at it and the first transaction.
             if attempt == _OPEN_ATTEMPTS:
-                raise _translated(path, error) from error
+                raise translated(path, error) from error
         except lmdb.Error as error:
             if "already open in this process" in str(error):
                 raise StoreInUseError(f"{path} is open in this process already: share that store") from error
-            raise _translated(path, error) from error
+            raise translated(path, error) from error
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _translated(path: Path, error: lmdb.Error, consequence: str = "") -> StorageError:
-    """Make this project's error of one of LMDB's."""
-    what = f"{path}: {error}" + (f": {consequence}" if consequence else "")
-    match error:
-        case lmdb.CorruptedError() | lmdb.PageNotFoundError() | lmdb.InvalidError() | lmdb.BadTxnError():
-            return CorruptionError(f"{what}; the database is damaged, restore it from a backup")
-        case lmdb.VersionMismatchError():
-            return StorageError(f"{what}; another LMDB version uses this directory")
-        case lmdb.ReadersFullError():
-            return StorageError(f"{what}; more than {MAX_READERS} readers are open at once")
-        case lmdb.PanicError():
-            return StateUnknownError(f"{what}; an earlier commit broke off, open the store anew")
-        case _:
-            return StorageError(
-                f"{what}; check that this user may read and write the directory, and the disk"
-            )

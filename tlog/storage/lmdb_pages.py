@@ -20,7 +20,8 @@ from typing import NamedTuple
 import lmdb
 
 from tlog.errors import CorruptionError, NotFoundError, StorageError, StoreInUseError
-from tlog.storage.lmdb_environment import LIB_VERSION, MAX_READERS
+from tlog.storage.lmdb_environment import LIB_VERSION
+from tlog.storage.lmdb_errors import MAX_READERS
 from tlog.storage.lmdb_header import (
     DATA_FILE_NAME,
     FIRST_DATA_PAGE,

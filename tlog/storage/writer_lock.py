@@ -27,6 +27,8 @@ class WriterLock:
         file cannot be opened.
         """
         path = directory / LOCK_FILE_NAME
+        self.was_left = False
+        """Whether the one before ended without releasing it: killed, or stopped by a broken disk."""
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -47,16 +49,26 @@ class WriterLock:
             raise StoreInUseError(
                 f"{directory} is in use: {who} writes to it; stop that one, or open this one read-only"
             ) from error
-        # Only a hint for the message above, which a full disk may keep out; the lock itself is the kernel's.
+        # Hints, which a full disk may keep out: for the message above, and that nobody has released it yet.
+        # The lock itself is the kernel's.
         with suppress(OSError):
+            self.was_left = os.fstat(self._fd).st_size > 0
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         # A forked child shares the lock. Left alone it would hold it after its parent was killed.
-        release = weakref.WeakMethod(self.release)
-        os.register_at_fork(after_in_child=lambda: (method := release()) and method())
+        let_go = weakref.WeakMethod(self._let_go)
+        os.register_at_fork(after_in_child=lambda: (method := let_go()) and method())
 
-    def release(self) -> None:
-        """Give the lock back; in a forked child, only let go of the child's share."""
+    def release(self, *, is_clean: bool = True) -> None:
+        """Give the lock back; without `is_clean` whoever takes it next learns that something was left."""
+        if self._fd >= 0:
+            if is_clean:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, 0)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """In a forked child: end the child's share, and leave the parent's as it is."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
