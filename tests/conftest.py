@@ -1,13 +1,18 @@
-"""Lets Python keep byte code for the whole run, whatever the caller's environment says.
+"""What every process of a run inherits, so that hundreds of them start quickly.
 
-Hundreds of processes are started here, and each would compile all that it loads: a third of its start. Set
-while this file is loaded, which is before the test files are, and before workers of pytest-xdist inherit it.
+Set while this file is loaded, which is before the test files are, and before pytest-xdist starts its workers.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
+# Python keeps byte code, whatever the caller's environment says: compiling is a third of a server's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# The authorities of the system are a tenth of it: aiohttp reads them all when it is imported. One whose key
+# nobody has stands for them, for nothing here talks to the world.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "_support" / "nobodys_authority.pem")

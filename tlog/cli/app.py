@@ -7,10 +7,8 @@ itself as one: with a traceback, and an exit code that no answer has.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -92,6 +90,9 @@ def build_app(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        # Here and at the end of `_run`: what only these need is a tenth of every command's start.
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             report.say(f"tlog {version('tlog')}")
         except PackageNotFoundError:
@@ -134,6 +135,8 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - the last one who can tell a bug from a failed check
+        import traceback
+
         report.remark(traceback.format_exc().rstrip())
         report.remark("tlog: this is a bug in tlog, and says nothing about what was to be checked")
         return ExitCode.SOFTWARE

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import httpx
-
 from tlog.errors import TlogError
 from tlog.monitor.alert_book import Record
 
@@ -134,6 +132,8 @@ class WebhookSink:
 
     def deliver(self, record: Record) -> None:
         """Post the alert; the body of the answer is never read. Raises SinkError."""
+        import httpx  # only here and below: most monitors post nothing, and it is a tenth of their start
+
         try:
             status = asyncio.run(self._post(_encode(record)))
         except TimeoutError as error:
@@ -144,6 +144,8 @@ class WebhookSink:
             raise SinkError(f"{self.url} answered with status {status}")
 
     async def _post(self, body: bytes) -> int:
+        import httpx
+
         # httpx's own limits count from byte to byte: an answer that drips would hold up all later alerts.
         async with (
             asyncio.timeout(self.timeout_s),
