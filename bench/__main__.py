@@ -1,6 +1,6 @@
 """The one runner of all questions.
 
-    python -m bench [--full] [--only append,proofs] [--json FILE] [--out build/bench]
+    python -m bench [--full] [--only append,proofs] [--json FILE] [--out build/bench] [--peer KIND=ADDRESS]
 
 A question is a module of this package with `QUESTION`, one sentence, and `run(settings, progress) -> Result`;
 add its name to QUESTIONS below. It exits with 0 whatever was measured: a target that is missed is said.
@@ -14,6 +14,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Protocol, cast
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from bench.machine import describe_run
 from bench.noise import NoiseWatch
+from bench.peer_adapters.given import FORMS, peer_from
 from bench.plots import draw
 from bench.progress import Progress
 from bench.result import Answer, Result, as_document
@@ -79,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(present_questions())}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: OUT/result.json")
     parser.add_argument("--out", type=Path, default=FOLDER, help="for logs, JSON and plots (%(default)s)")
+    forms = ", ".join(FORMS.values())
+    parser.add_argument(
+        "--peer", action="append", default=[], help=f"a log to compare with, running: {forms}"
+    )
     options = parser.parse_args(arguments)
     names = present_questions()
     if options.only:
@@ -87,7 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"there is no question {', '.join(sorted(unknown))}: ask {', '.join(names)}")
         names = [name for name in names if name in wanted]
     profile: Profile = "full" if options.full else "tiny" if options.tiny else "short"
-    settings = Settings.for_profile(profile, options.out)
+    for peer in options.peer:
+        try:
+            peer_from(peer)
+        except ValueError as error:
+            parser.error(str(error))
+    settings = replace(Settings.for_profile(profile, options.out), peers=tuple(options.peer))
 
     facts = describe_run(settings)
     console = Console(width=None if sys.stdout.isatty() else 160)

@@ -3,16 +3,16 @@
 V      one bare PyNaCl `VerifyKey.verify` of a message as long as an event's
 S      a bare loop that puts the same rows (entry, identity -> leaf index, business key + leaf index ->
        nothing) into an LMDB that holds as many already: sorted, in bulk, one durable transaction a batch
-hash   SHA-256 of every entry, and the entry alone into LMDB in the same way: a log without any proof or index
+hash   SHA-256 of every entry, and both into LMDB in the same way: a log without any proof or index
+       (bench/libraries.py)
 echo   an empty gRPC server (bench/echo_server.py)
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -142,32 +142,3 @@ def storage_floor(settings: Settings, size: int, progress: Progress) -> Iterator
             yield floor
         finally:
             floor.close()
-
-
-def hash_and_put_cost(folder: Path, entries: Sequence[bytes], batch: int) -> Cost:
-    """Measure the floor `hash`, in an LMDB of its own in an existing folder. Requires entries."""
-    with lmdb.open(os.fsencode(folder), map_size=2**32, max_dbs=1, lib_version=LIB_VERSION) as environment:
-        table = environment.open_db(b"entries")
-        size = environment.begin().stat(table)["entries"]
-
-        def put(start: int, part: Sequence[bytes]) -> None:
-            with environment.begin(write=True) as transaction, transaction.cursor(table) as cursor:
-                cursor.putmulti(
-                    (
-                        (_NUMBER.pack(number), hashlib.sha256(b"\x00" + entry).digest() + entry)
-                        for number, entry in enumerate(part, start)
-                    ),
-                    append=True,
-                )
-
-        return cpu_of(_in_batches(put, entries, size, batch)).per(len(entries))
-
-
-def _in_batches(
-    put: Callable[[int, Sequence[bytes]], None], entries: Sequence[bytes], size: int, batch: int
-) -> Callable[[], None]:
-    def run() -> None:
-        for start in range(0, len(entries), batch):
-            put(size + start, entries[start : start + batch])
-
-    return run

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -24,7 +24,7 @@ from bench.workload import ENTRY_BYTES
 READY_TIMEOUT_S = 180.0
 DONE_TIMEOUT_S = 300.0
 
-Method = Literal["append", "verified-append", "proofs", "echo"]
+Method = Literal["append", "verified-append", "proofs", "echo", "peer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,9 @@ class Job:
 
     `append` sends bytes and looks at the replies after the window; `verified-append` uses the real client,
     which verifies everything within it; `proofs` asks for inclusion proofs of as many random leaves of the
-    tree of `tree_size` instead; `echo` sends what `append` would, to an echo server. With `rate_per_s`, in
-    calls, it is an open loop, else a closed one.
+    tree of `tree_size` instead; `echo` sends what `append` would, to an echo server; `peer` appends to
+    somebody else's log, whose address is as bench/peer_adapters/given.py has it. With `rate_per_s`, in calls,
+    it is an open loop, else a closed one.
     """
 
     method: Method
@@ -65,7 +66,8 @@ class Outcome:
     """Says what one generator saw: acknowledged events, seconds of each call, its own CPU time.
 
     `failures` counts calls that were not answered as they should be, by what was wrong. `reply_bytes` is the
-    length of the last reply.
+    length of the last reply. `settled_s` is when a root covered everything, seconds from the start as
+    `seconds` is; the two are about the same where an answer means that.
     """
 
     events: int
@@ -76,6 +78,7 @@ class Outcome:
     reply_bytes: int
     request_bytes: int
     failures: Mapping[str, int] = field(default_factory=dict)
+    settled_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,11 @@ class Window:
     def seconds(self) -> float:
         """Return how long it took, by the slowest generator."""
         return max(outcome.seconds for outcome in self.outcomes)
+
+    @property
+    def settled_s(self) -> float:
+        """Return how long it took until a root covered everything, by the slowest generator."""
+        return max(outcome.settled_s for outcome in self.outcomes)
 
     @property
     def latencies_s(self) -> list[float]:
@@ -202,15 +210,20 @@ def run_window(server_pid: int, jobs: Sequence[tuple[Generator, Job]]) -> Window
 
     Raises RuntimeError when a call was not answered as it should be: nothing was measured then.
     """
+    return window_of(lambda: cpu_time(server_pid), jobs)
+
+
+def window_of(cpu: Callable[[], CpuTime], jobs: Sequence[tuple[Generator, Job]]) -> Window:
+    """Do the same where `cpu` says what the server has used up to now. Raises RuntimeError likewise."""
     for generator, job in jobs:
         generator.prepare(job)
     for generator, _ in jobs:
         generator.await_ready()
-    before = cpu_time(server_pid)
+    before = cpu()
     for generator, _ in jobs:
         generator.go()
     outcomes = [generator.outcome() for generator, _ in jobs]
-    window = Window(cpu=cpu_time(server_pid) - before, outcomes=outcomes)
+    window = Window(cpu=cpu() - before, outcomes=outcomes)
     failures = [outcome.failures for outcome in outcomes if outcome.failures]
     if failures:
         raise RuntimeError(f"calls failed within the measured window: {failures}")

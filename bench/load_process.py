@@ -25,6 +25,8 @@ import msgspec
 from bench.echo_server import METHOD as ECHO_METHOD
 from bench.load import Job, Outcome
 from bench.pacing import Call, closed_loop, open_loop
+from bench.peer_adapters.given import peer_from
+from bench.peer_load import PeerCaller
 from bench.workload import log_signer, signed_events
 from tlog.client.log_client import LogClient
 from tlog.policy import build_policy
@@ -127,6 +129,9 @@ class _VerifyingCaller:
         self._client.close()
 
 
+_Caller = _RawCaller | _VerifyingCaller | PeerCaller
+
+
 class _Process:
     def __init__(self) -> None:
         self._address = ""
@@ -140,18 +145,30 @@ class _Process:
                 await self._run(job, verifying)
             finally:
                 verifying.close()
+        elif job.method == "peer":
+            peer = PeerCaller(peer_from(job.address).adapter(), job.batch)
+            try:
+                await peer.open()
+                await self._run(job, peer)
+            finally:
+                await peer.close()
         else:
             await self._run(job, _RawCaller(await self._connected(job.address), job))
 
-    async def _run(self, job: Job, caller: _RawCaller | _VerifyingCaller) -> None:
+    async def _run(self, job: Job, caller: _Caller) -> None:
         batches: list[list[bytes]] = [[]] * (job.calls + job.warm_up_calls)
         if job.method != "proofs":
             events = signed_events(job.member, job.first, job.next_event, entry_bytes=job.entry_bytes)
             batches = [events[start : start + job.batch] for start in range(0, len(events), job.batch)]
+        if isinstance(caller, PeerCaller):
+            await caller.look()
         caller.load(batches[job.calls :])
         await closed_loop(caller, calls=job.warm_up_calls, in_flight=job.in_flight)
         if caller.failures:
             raise RuntimeError(f"the warm-up failed: {dict(caller.failures)}")
+        if isinstance(caller, PeerCaller):
+            await caller.settle()
+            await caller.look()
         caller.load(batches[: job.calls])
         gc.collect()
         gc.freeze()
@@ -160,7 +177,7 @@ class _Process:
         _say({"outcome": asdict(await self._measured(job, caller))})
         gc.unfreeze()
 
-    async def _measured(self, job: Job, caller: _RawCaller | _VerifyingCaller) -> Outcome:
+    async def _measured(self, job: Job, caller: _Caller) -> Outcome:
         latencies_s: list[float] = []
         started_s = perf_counter()
         before = _own_cpu()
@@ -170,8 +187,11 @@ class _Process:
             latencies_s = await _paced(caller, job)
         user_s, system_s = (now - then for now, then in zip(_own_cpu(), before, strict=True))
         seconds = perf_counter() - started_s
-        replies = caller.replies if isinstance(caller, _RawCaller) else []
-        requests = caller.requests if isinstance(caller, _RawCaller) else []
+        if isinstance(caller, PeerCaller):
+            await caller.settle()
+        settled_s = perf_counter() - started_s
+        replies = [] if isinstance(caller, _VerifyingCaller) else caller.replies
+        requests = [] if isinstance(caller, _VerifyingCaller) else caller.requests
         return Outcome(
             events=caller.acknowledged(),
             seconds=seconds,
@@ -180,6 +200,7 @@ class _Process:
             system_s=system_s,
             reply_bytes=len(replies[-1]) if replies else 0,
             request_bytes=len(requests[-1]) if requests else 0,
+            settled_s=settled_s,
             failures=dict(caller.failures),
         )
 

@@ -20,7 +20,8 @@ class Settings:
     """Says how much to measure. `tiny` is for tests: it shows that things run, and no number of it counts.
 
     `tree_sizes` are the sizes of the prefilled logs, ascending; `rounds` how often everything is measured, in
-    turn; `window_events` how many events one measurement of an append takes.
+    turn; `window_events` how many events one measurement of an append takes. `peers` are other logs that the
+    user has running (bench/peer_adapters/given.py).
     """
 
     profile: Profile
@@ -28,6 +29,7 @@ class Settings:
     tree_sizes: tuple[int, ...]
     rounds: int
     window_events: int
+    peers: tuple[str, ...] = ()
 
     @classmethod
     def for_profile(cls, profile: Profile, folder: Path = FOLDER) -> Self:
