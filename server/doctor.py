@@ -26,8 +26,10 @@ from tlog.errors import ConfigError, StorageError, TlogError
 from tlog.freshness import MAX_SKEW_S
 from tlog.key_file import read_vkey_of
 from tlog.log_view import LogView
+from tlog.mark_check import check_mark
 from tlog.note import open_note
 from tlog.policy import Policy, parse_policy
+from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.storage.lmdb_store import LmdbStore
 
 CONNECT_TIMEOUT_S = 3.0
@@ -52,7 +54,7 @@ def examine(config_path: Path) -> Iterator[Finding]:
         yield Finding(check="configuration", ok=False, found=str(error), advice="mend the configuration")
         return
     yield Finding(check="configuration", ok=True, found=f"{config_path} is taken whole")
-    for look in (_keys, _store, _disk, _witnesses, _gossip, _certificates, _ports):
+    for look in (_keys, _store, _mark, _disk, _witnesses, _gossip, _certificates, _ports):
         yield from look(config)
 
 
@@ -81,6 +83,43 @@ def _store(config: Config) -> Iterator[Finding]:
             )
 
     yield _tried("store", describe, "restore it from a backup, or name the directory that holds it")
+
+
+def _mark(config: Config) -> Iterator[Finding]:
+    advice = (
+        "replay what is missing from a mirror (`tlog restore`); the server says what else there is to do "
+        "when it is started (docs/operations.md, Restore)"
+    )
+    yield _tried("high-water mark", partial(_describe_mark, config), advice)
+
+
+def _describe_mark(config: Config) -> str:
+    path = config.store.high_water_mark_path
+    store = LmdbStore.open(Path(config.log.store_path), None, None, read_only=True)
+    with closing(store):
+        # Read first: a server that runs may move both on, and the store goes before its mark.
+        mark = _read_mark(Path(path), store.origin) if path else None
+        with store.reader() as reader:
+            view = LogView(reader)
+            if not path:
+                if view.is_restored():
+                    raise ConfigError(
+                        "the store was made from a backup, and no high-water mark vouches for it"
+                    )
+                return "none is kept ([store] high_water_mark_path): an old copy looks like the newest"
+            gap = check_mark(view, mark)
+            if gap is not None and gap.lost is None:
+                mark = _read_mark(Path(path), store.origin)
+                is_ahead = mark is not None and mark.tree_size >= view.tree_size
+                gap = None if is_ahead else check_mark(view, mark)
+    if gap is not None:
+        raise ConfigError(gap.reason)
+    return f"{path} vouches for the store: {mark}"
+
+
+def _read_mark(path: Path, origin: str) -> Mark | None:
+    with HighWaterMarkFile(path, origin) as file:
+        return file.mark
 
 
 def _disk(config: Config) -> Iterator[Finding]:

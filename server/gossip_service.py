@@ -138,11 +138,11 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         self._desk = ExchangeDesk(gossiper, time.monotonic)
         # What was in doubt may be in the tree by now, after a replay.
         pool.recheck(self._origin, time.monotonic())
-        if pool.convictions.is_refused(self._origin) or pool.unproven(self._origin):
-            self._contradicted("it was so before this start", str(state_path))
-            return
         with log.view() as view:
             contradiction = memory.contradiction(view)
+        if pool.convictions.is_refused(self._origin) or pool.unproven(self._origin):
+            before = "it was so before this start"
+            contradiction = before if contradiction is None else f"{contradiction}; {before}"
         if contradiction is not None:
             self._contradicted(contradiction, str(state_path))
 

@@ -145,8 +145,9 @@ class LossDesk:
         lost = gap.lost
         named = f" --lost-size {lost.tree_size} --lost-root {lost.root_hash.hex()}" if lost else ""
         return (
-            "stop the server, and put the newest copy of the store's directory in its place. Only where "
-            "there is none, let governance accept the loss: "
+            "stop the server, and replay what is missing from a mirror (`tlog restore LOG_DIR LOG_DIR "
+            "--replace ORIGIN --catch-up-from URL`), or put the newest copy of the store's directory in its "
+            "place. Only where nobody has it, let governance accept the loss: "
             f"`tlog accept-loss --size {self._here.tree_size} --root {self._here.root_hash.hex()}{named} "
             "--reason TEXT --sign KEY…` (docs/operations.md, Restore)"
         )

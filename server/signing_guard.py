@@ -24,8 +24,9 @@ DAMAGE_WAY_OUT = (
 )
 
 REPLAY_WAY_OUT = (
-    "stop the server, and put a newer copy of the store's directory in its place, one that holds the missing "
-    "entries (docs/operations.md, Restore)"
+    "stop the server, and replay the missing entries from a mirror that has them: `tlog restore LOG_DIR "
+    "LOG_DIR --replace ORIGIN --catch-up-from URL`, or put a newer copy of the store's directory in its "
+    "place (docs/operations.md, Restore)"
 )
 
 _LOGGER = logging.getLogger("tlog.signing")

@@ -237,12 +237,11 @@ class StartCheck:
 
     async def _judge(self, who: str, checkpoint: Checkpoint) -> None:
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._reading, self._contradiction, checkpoint)
+        found = await loop.run_in_executor(self._reading, self._contradiction, who, checkpoint)
         if found is not None:
-            reason, way_out = found
-            self._guard.stop_signing(f"{who} holds {reason}", way_out)
+            self._guard.stop_signing(*found)
 
-    def _contradiction(self, checkpoint: Checkpoint) -> tuple[str, str] | None:
+    def _contradiction(self, who: str, checkpoint: Checkpoint) -> tuple[str, str] | None:
         """Say how the store lacks what the log's key has signed, and the way out; None where it has it."""
         shown = Mark(tree_size=checkpoint.tree_size, root_hash=checkpoint.root_hash)
         with self._log.view() as view:
@@ -250,15 +249,16 @@ class StartCheck:
             if shown.tree_size > size:
                 here = Mark(tree_size=size, root_hash=view.root_hash(size))
                 return (
-                    f"{shown} under this log's key, and the store holds {here}: entries [{size}, "
-                    f"{shown.tree_size}) are missing, it is an older copy",
+                    # The gap first: messages are cut where they are long.
+                    f"entries [{size}, {shown.tree_size}) are missing, it is an older copy: {who} holds "
+                    f"{shown} under this log's key, and the store holds {here}",
                     REPLAY_WAY_OUT,
                 )
             root_hash = view.root_hash(shown.tree_size)
         if root_hash != shown.root_hash:
             return (
-                f"{shown} under this log's key, and the store has root {root_hash.hex()} there: these are "
-                "two histories",
+                f"{who} holds {shown} under this log's key, and the store has root {root_hash.hex()} "
+                "there: these are two histories",
                 OTHER_HISTORY_WAY_OUT,
             )
         return None

@@ -35,7 +35,10 @@ class ToldCheckpoint:
         if told is None:
             return None
         if told.tree_size > view.tree_size:
-            return f"members were told of size {told.tree_size}, and the store has {view.tree_size} entries"
+            return (
+                f"members were told of size {told.tree_size}, and the store has {view.tree_size} entries: "
+                f"entries [{view.tree_size}, {told.tree_size}) are missing"
+            )
         if view.root_hash(told.tree_size) != told.root_hash:
             return f"members were told of another tree of size {told.tree_size} than the store has"
         return None

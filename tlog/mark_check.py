@@ -27,8 +27,8 @@ def check_mark(view: LogView, mark: Mark | None) -> MarkGap | None:
         return MarkGap(reason=f"there is no high-water mark to hold the store ({here}) against", lost=None)
     if mark.tree_size > view.tree_size:
         return MarkGap(
-            reason=f"the store holds {here}, and the high-water mark says that {mark} was committed: entries "
-            f"[{view.tree_size}, {mark.tree_size}) are missing",
+            reason=f"entries [{view.tree_size}, {mark.tree_size}) are missing: the store holds {here}, and "
+            f"the high-water mark says that {mark} was committed",
             lost=mark,
         )
     root_hash = view.root_hash(mark.tree_size)

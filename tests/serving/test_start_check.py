@@ -140,7 +140,7 @@ def test_one_witness_with_something_newer_stops_the_signing_and_names_the_gap(ri
     root = rig.truth.held("main", rig.size + 3).root_hash.hex()
     assert f"the witness at https://w2.example holds size {rig.size + 3}, root {root}" in message
     assert f"entries [{rig.size}, {rig.size + 3}) are missing, it is an older copy" in message
-    assert "put a newer copy of the store's directory in its place" in message
+    assert "tlog restore LOG_DIR LOG_DIR --replace ORIGIN --catch-up-from URL" in message
 
 
 @pytest.mark.parametrize("at", [3, 6])
