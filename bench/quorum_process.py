@@ -26,7 +26,7 @@ WARM_UP_CALLS = 20
 TIMEOUT_S = 30.0
 
 
-class _Watch:
+class Watch:
     """Follows the published checkpoints, and takes down when each of them came."""
 
     def __init__(self) -> None:
@@ -34,6 +34,7 @@ class _Watch:
         self._grown = asyncio.Event()
 
     async def follow(self, stub: log_pb2_grpc.LogServiceStub) -> None:
+        """Take down every checkpoint of a larger tree, until the log ends the stream."""
         async for message in stub.WatchCheckpoints(log_pb2.WatchCheckpointsRequest()):
             came_s = perf_counter()
             size = parse_checkpoint(parse_note(message.checkpoint)[0]).tree_size
@@ -42,11 +43,13 @@ class _Watch:
                 self._grown.set()
 
     async def reaches(self, tree_size: int) -> None:
+        """Wait for a checkpoint of at least this size."""
         while not self.seen or self.seen[-1][0] < tree_size:
             self._grown.clear()
             await self._grown.wait()
 
     def published_s(self, leaf_index: int) -> float:
+        """Return when the first checkpoint came that covers a leaf. Requires that one came."""
         return next(came_s for size, came_s in self.seen if size > leaf_index)
 
 
@@ -55,7 +58,7 @@ async def _run(address: str, member: int, first: int, calls: int, rate_per_s: fl
     requests = [log_pb2.AppendRequest(entries=[entry]) for entry in entries]
     async with grpc.aio.insecure_channel(address) as channel:
         stub = log_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]
-        watch = _Watch()
+        watch = Watch()
         watching = asyncio.create_task(watch.follow(stub))
         leaf_indices = [0] * calls
         acknowledged_s = [0.0] * calls

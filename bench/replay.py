@@ -61,10 +61,10 @@ def run(settings: Settings, progress: Progress) -> Result:
     """Measure replays and mirrors of the largest prefilled log up to a million entries."""
     tree_size = max(size for size in settings.tree_sizes if size <= LARGEST)
     events = 8 * settings.window_events
-    checked = _checked_before(settings, tree_size, progress)
+    checked = checked_before(settings, tree_size, progress)
     with ExitStack() as stack:
         directory = stack.enter_context(working_copy(settings, prefilled_log(settings, tree_size, progress)))
-        _append(directory, signed_events(MEMBER, 0, events))
+        append_signed(directory, signed_events(MEMBER, 0, events))
         served = stack.enter_context(serving(directory))
         rows = _replay_rows(settings, tree_size, events, served, checked, progress)
         rows += _mirror_rows(settings, tree_size + events, served, progress)
@@ -132,7 +132,7 @@ def _mirror_rows(settings: Settings, tree_size: int, served: Served, progress: P
     def export() -> Ran:
         with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
             arguments = ["export", served.tiles_url, log_signer().vkey, str(Path(folder) / "copy"), cores]
-            return _measured(arguments, served)
+            return measured(arguments, served)
 
     rounds = min(settings.rounds, 5 if settings.is_full else 2)
     samples = interleaved(
@@ -163,7 +163,7 @@ def _row(
 
 def _verifying(events: int, cores: list[int]) -> Callable[[], Ran]:
     named = ",".join(map(str, cores))
-    return lambda: _measured(["verify", str(MEMBER), "0", str(events), named])
+    return lambda: measured(["verify", str(MEMBER), "0", str(events), named])
 
 
 def _replaying(
@@ -173,17 +173,17 @@ def _replaying(
 
     def replay() -> Ran:
         others = [core for core in all_cores if core not in cores] or all_cores
-        _pin(served.pid, others)
+        pin(served.pid, others)
         try:
             with working_copy(settings, checked) as directory:
-                return _measured(["monitor", str(_configured(directory, served.address)), named], served)
+                return measured(["monitor", str(configured(directory, served.address)), named], served)
         finally:
-            _pin(served.pid, all_cores)
+            pin(served.pid, all_cores)
 
     return replay
 
 
-def _measured(arguments: list[str], served: Served | None = None) -> Ran:
+def measured(arguments: list[str], served: Served | None = None) -> Ran:
     """Run one process of bench/replay_process.py, and measure from its ready to its done."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.replay_process", *arguments],
@@ -203,6 +203,10 @@ def _measured(arguments: list[str], served: Served | None = None) -> Ran:
             done = read_line(process, 600)
             used = cpu_time(process.pid) - before
             entries = int(str(done["entries"]))
+            if not entries:
+                raise RuntimeError(
+                    f"{arguments[0]} had nothing to do: what was to be measured was done before"
+                )
             server_us = 0.0
             if served is not None and server_before is not None:
                 server_us = (served.cpu() - server_before).per(entries).total_us
@@ -215,7 +219,7 @@ def _measured(arguments: list[str], served: Served | None = None) -> Ran:
     )
 
 
-def _pin(pid: int, cores: list[int]) -> None:
+def pin(pid: int, cores: list[int]) -> None:
     """Let a process with all its threads and children run on these cores only."""
     process = psutil.Process(pid)
     for member in [process, *process.children(recursive=True)]:
@@ -223,14 +227,14 @@ def _pin(pid: int, cores: list[int]) -> None:
             os.sched_setaffinity(thread.id, cores)
 
 
-def _append(directory: Path, entries: list[bytes]) -> None:
+def append_signed(directory: Path, entries: list[bytes]) -> None:
     """Append signed events to a log's directory, without a server."""
     with open_log(directory) as log:
         for start in range(0, len(entries), 256):
             log.commit([verify_entries(entries[start : start + 256], ORIGIN)])
 
 
-def _configured(directory: Path, address: str) -> Path:
+def configured(directory: Path, address: str) -> Path:
     """Write the configuration of a monitor in its directory, and return the file."""
     path = directory / "monitor.toml"
     (directory / "policy").write_bytes(format_policy(build_policy([log_signer().vkey])))
@@ -245,7 +249,7 @@ def _configured(directory: Path, address: str) -> Path:
     return path
 
 
-def _checked_before(settings: Settings, tree_size: int, progress: Progress) -> Path:
+def checked_before(settings: Settings, tree_size: int, progress: Progress) -> Path:
     """Return the directory of a monitor that has checked the prefilled log of this size."""
     recipe = {
         "monitor": _RECIPE,

@@ -65,14 +65,14 @@ def run(settings: Settings, progress: Progress) -> Result:
         witnesses = [stack.enter_context(witnessing(settings, number)) for number in range(WITNESSES)]
         plain = stack.enter_context(serving(stack.enter_context(working_copy(settings, original))))
         directory = stack.enter_context(working_copy(settings, original))
-        (directory / "witnesses.policy").write_text(_policy(witnesses))
+        (directory / "witnesses.policy").write_text(policy_of(witnesses))
         overrides = {"witnesses": {"policy_path": "witnesses.policy"}}
         witnessed = stack.enter_context(serving(directory, overrides))
         calls = round(RATE_PER_S * seconds)
         numbers = count(0, calls + WARM_UP_CALLS)
 
         def window(served: Served, asked: list[Witness]) -> Callable[[], Watched]:
-            return lambda: _window(served, asked, next(numbers), calls)
+            return lambda: watched_window(served, asked, next(numbers), calls)
 
         samples = interleaved(
             {"quorum": window(witnessed, witnesses), "no witness": window(plain, [])},
@@ -82,7 +82,7 @@ def run(settings: Settings, progress: Progress) -> Result:
         )
     return Result(
         question=QUESTION,
-        rows=_rows(samples, tree_size),
+        rows=rows_of(samples, tree_size),
         notes=[
             "Open loop, one event a call, every one at its own time; published is an event when a checkpoint "
             "that covers it, and that meets the quorum, has reached a watching client. Three `tlog witness "
@@ -93,7 +93,8 @@ def run(settings: Settings, progress: Progress) -> Result:
     )
 
 
-def _rows(samples: dict[str, list[Watched]], tree_size: int) -> list[Row]:
+def rows_of(samples: dict[str, list[Watched]], tree_size: int) -> list[Row]:
+    """Make the rows of windows "quorum" and "no witness"; sample i of both is from the same round."""
     rows: list[Row] = []
     for name, windows in samples.items():
         at: dict[str, int | float | str] = {
@@ -133,7 +134,8 @@ def _row(
     return Row(name=name, value=median(samples), unit=unit, at=at, samples=samples, target=target)
 
 
-def _window(served: Served, witnesses: list[Witness], first: int, calls: int) -> Watched:
+def watched_window(served: Served, witnesses: list[Witness], first: int, calls: int) -> Watched:
+    """Append events from `first` on at a steady rate, and watch them being published."""
     arguments = [served.address, str(MEMBER), str(first), str(calls), str(RATE_PER_S)]
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.quorum_process", *arguments],
@@ -208,7 +210,7 @@ def witnessing(settings: Settings, number: int) -> Iterator[Witness]:
 _TLOG = (sys.executable, "-m", "tlog")
 
 
-def _policy(witnesses: list[Witness]) -> str:
+def policy_of(witnesses: list[Witness]) -> str:
     """Write the policy that asks for all of some witnesses (C2SP tlog-policy)."""
     names = [f"w{number}" for number in range(len(witnesses))]
     lines = [f"log {log_signer().vkey}"]
