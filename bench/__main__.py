@@ -41,6 +41,7 @@ QUESTIONS = (
     "storage",
     "replay",
     "witnesses",
+    "flood",
     "sequencer",
     "peers",
 )

@@ -46,10 +46,16 @@ class Served:
 
 
 @contextmanager
-def serving(directory: Path, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Iterator[Served]:
+def serving(
+    directory: Path,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> Iterator[Served]:
     """Serve a log's directory while the block runs; `overrides` change its configuration, table by table.
 
-    Raises RuntimeError, with the server's own words, when it does not start or does not stop in order.
+    With `credentials` it is asked over TLS whether it serves. Raises RuntimeError, with the server's own
+    words, when it does not start or does not stop in order.
     """
     original = directory / "tlog.toml"
     config = tomllib.loads(original.read_text())
@@ -69,7 +75,7 @@ def serving(directory: Path, overrides: Mapping[str, Mapping[str, object]] | Non
         )
         try:
             announced = read_line(process, START_TIMEOUT_S)
-            _await_health(str(announced["grpc"]))
+            _await_health(str(announced["grpc"]), credentials)
             yield Served(process, announced, monotonic() - started_s)
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
@@ -110,10 +116,13 @@ def format_toml(config: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _await_health(address: str) -> None:
+def _await_health(address: str, credentials: grpc.ChannelCredentials | None) -> None:
     end_s = monotonic() + START_TIMEOUT_S
     request = health_pb2.HealthCheckRequest(service=_SERVICE)
-    with grpc.insecure_channel(address) as channel:
+    opened = (
+        grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials)
+    )
+    with opened as channel:
         check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
         while True:
             try:

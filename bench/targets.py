@@ -89,6 +89,12 @@ WITNESSES = Target(
     limit=25.0,
     unit="ms",
 )
+FLOOD = Target(
+    name="flood",
+    text="p99 of a member's calls while another floods, default quotas, the flooder's CPU capped",
+    limit=2.0,
+    unit="x its p99 alone",
+)
 
 TARGETS: tuple[Target, ...] = (
     APPEND,
@@ -108,4 +114,5 @@ TARGETS: tuple[Target, ...] = (
     REPLAY,
     MIRROR,
     WITNESSES,
+    FLOOD,
 )

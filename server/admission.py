@@ -83,6 +83,11 @@ class Account:
         self._bytes = TokenBucket(rate_per_s=limits.bytes_per_s, burst=limits.burst_bytes, now_s=now_s)
         self._outstanding = 0
 
+    @property
+    def outstanding(self) -> int:
+        """Return how many events are outstanding."""
+        return self._outstanding
+
     def adopt(self, limits: Limits, now_s: float) -> None:
         """Go on under other limits, where they are others."""
         if limits == self._limits:

@@ -89,7 +89,9 @@ class GuardsCalls(Protocol):
         """Charge and count one call. Raises QuotaError."""
         ...
 
-    async def hold_back(self, caller: Caller, error: QuotaError) -> None:
+    async def hold_back(
+        self, caller: Caller, error: QuotaError, *, took_s: float, request_bytes: int
+    ) -> None:
         """Wait a while before a refusal is told to whoever did not wait after the last one."""
         ...
 
@@ -125,7 +127,9 @@ class OpenGate:
         """Let a call in."""
         yield
 
-    async def hold_back(self, caller: Caller, error: QuotaError) -> None:
+    async def hold_back(
+        self, caller: Caller, error: QuotaError, *, took_s: float, request_bytes: int
+    ) -> None:
         """Hold nothing back."""
 
     def request_id(self, context: Context) -> str:
@@ -162,7 +166,7 @@ def unary(
             code = failure.code
             if isinstance(error, QuotaError):
                 self.metrics.over_quota()
-                await self.gate.hold_back(caller, error)
+                await _hold_back(self.gate, caller, error, request, started)
         finally:
             _tell_end(self, request_id, method.__name__, caller, code, perf_counter() - started)
             del request
@@ -197,7 +201,7 @@ def stream(
             code = failure.code
             if isinstance(error, QuotaError):
                 self.metrics.over_quota()
-                await self.gate.hold_back(caller, error)
+                await _hold_back(self.gate, caller, error, request, started)
         finally:
             _tell_end(self, request_id, method.__name__, caller, code, perf_counter() - started)
             del request
@@ -218,6 +222,13 @@ async def _send(context: Context, response: Message, timeout_s: float) -> None:
             "broke off",
             retry_after_s=_RETRY_AFTER_S,
         ) from None
+
+
+async def _hold_back(
+    gate: GuardsCalls, caller: Caller, error: QuotaError, request: Message | Undecodable, started: float
+) -> None:
+    size = 0 if isinstance(request, Undecodable) else request.ByteSize()
+    await gate.hold_back(caller, error, took_s=perf_counter() - started, request_bytes=size)
 
 
 def _tell_end(

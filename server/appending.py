@@ -20,9 +20,11 @@ from server.gathering import Gathering, GatheringHere
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
+from server.refused_lately import RefusedLately
 from server.sequencer import Sequenced
 from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
-from tlog.errors import BatchRefusedError, MalformedError, PushbackError, TlogError
+from server.turns import Turns
+from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError, TlogError
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.v1 import log_pb2
 from tlog.validate import CallOutcome, VerifiedEntry, verify_entries
@@ -40,6 +42,9 @@ MAX_INLINE_ENTRIES = 256
 MAX_INLINE_GROWTH = 2**16
 """An answer is made in the event loop when its client knows a tree that is smaller by so many leaves at most:
 then all that it is made of was written lately, and is in memory."""
+LONG_TRIP_ENTRIES = 64
+"""While the threads verify so many or more, a lone small entry of somebody who has nothing else here does not
+wait for them either: else a member that brings large batches would be felt by all that bring little."""
 
 
 class OpensViews(Protocol):
@@ -70,6 +75,13 @@ class _Done:
     trusted_tree_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _ToVerify:
+    entries: list[bytes]
+    refusal: QuotaError | None
+    """By what it is refused unless all of it is there already; None: verify it."""
+
+
 Verified: TypeAlias = list[VerifiedEntry] | Sequenced
 """What is known of a call before it is sequenced: its entries are good, or all of them are there already."""
 
@@ -93,7 +105,9 @@ class Appending:
         self._feed = feed
         self._metrics = metrics
         self._gate = gate
-        self._verifying: Gathering[list[bytes], Verified] = Gathering(
+        self._refused = RefusedLately()
+        self._turns = Turns()
+        self._verifying: Gathering[_ToVerify, Verified] = Gathering(
             threads.verifying, self._verify, trips=VERIFYING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
@@ -111,26 +125,58 @@ class Appending:
         entries, size_bytes = _checked_batch(request.entries)
         came_in_s = perf_counter()
         with ExitStack() as counted:
-            counted.enter_context(self._gate.entries(caller, len(entries), size_bytes))
+            has_nothing_else = counted.enter_context(self._gate.entries(caller, len(entries), size_bytes))
             counted.enter_context(self._backlog.holding(len(entries), size_bytes))
+            await self._turns.take(caller.name, len(entries))
+            counted.callback(self._turns.give_back, caller.name, len(entries))
             # Only when nobody else is there: what is gathered on its way to the thread also shares a commit.
-            if self._backlog.entries == 1 and size_bytes <= MAX_INLINE_BYTES:
-                verified = self._verify_alone(entries)
+            is_small = len(entries) == 1 and size_bytes <= MAX_INLINE_BYTES
+            if is_small and (self._backlog.entries == 1 or (has_nothing_else and self._is_held_up)):
+                verified = self._verify_alone(_ToVerify(entries, None))
             else:
-                verified = await self._verifying.put(entries, weight=len(entries))
+                refusal = self._refused.of(caller, entries)
+                if refusal is not None:
+                    self._verify_alone(_ToVerify(entries[:1], refusal))
+                verified = await self._verifying.put(
+                    _ToVerify(entries, refusal), weight=len(entries), lane=caller.name
+                )
             self._metrics.verified(perf_counter() - came_in_s)
             if isinstance(verified, Sequenced):
                 self._metrics.already_present(len(entries))
                 counted.close()
-                return await self._answer_for(verified.outcome, verified.checkpoint, request)
-            future = self._sequencer.submit(verified)
+                return await self._answer_for(verified.outcome, verified.checkpoint, request, caller)
+            future = self._submit(verified, caller, entries)
             # From here on the call counts until the sequencer has dealt with it, whatever its client does.
             future.add_done_callback(_closer(counted.pop_all()))
         sequenced = await asyncio.shield(future)
-        return await self._answer_for(sequenced.outcome, sequenced.checkpoint, request)
+        return await self._answer_for(sequenced.outcome, sequenced.checkpoint, request, caller)
+
+    @property
+    def _is_held_up(self) -> bool:
+        return self._verifying.weight_under_way >= LONG_TRIP_ENTRIES
+
+    def _submit(
+        self, verified: list[VerifiedEntry], caller: Caller, entries: list[bytes]
+    ) -> asyncio.Future[Sequenced]:
+        try:
+            future = self._sequencer.submit(verified)
+        except QuotaError as error:
+            self._refused.note(caller, entries, error)
+            raise
+        # With worker processes the quota is kept by another one, which answers later.
+        future.add_done_callback(lambda done: self._note(done, caller, entries))
+        return future
+
+    def _note(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:
+        if not done.cancelled() and isinstance(error := done.exception(), QuotaError):
+            self._refused.note(caller, entries, error)
 
     async def _answer_for(
-        self, outcome: CallOutcome, signed: SignedCheckpoint, request: log_pb2.AppendRequest
+        self,
+        outcome: CallOutcome,
+        signed: SignedCheckpoint,
+        request: log_pb2.AppendRequest,
+        caller: Caller,
     ) -> log_pb2.AppendResponse:
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
             signed = await self._published_beyond(max(outcome.leaf_indices))
@@ -140,7 +186,7 @@ class Appending:
             answer = await self._answering_here.put(done)
         else:
             # What is durable is answered without queueing behind those who only read.
-            answer = await self._answering.put(done, weight=len(outcome.leaf_indices))
+            answer = await self._answering.put(done, weight=len(outcome.leaf_indices), lane=caller.name)
         self._metrics.answered(perf_counter() - sequenced_s)
         return answer
 
@@ -154,19 +200,19 @@ class Appending:
             )
         return published
 
-    def _verify(self, calls: Sequence[list[bytes]]) -> list[Verified | Exception]:
+    def _verify(self, calls: Sequence[_ToVerify]) -> list[Verified | Exception]:
         verified: list[Verified | Exception] = []
         with self._log.view() as view:
-            for entries in calls:
+            for call in calls:
                 try:
-                    verified.append(_verified(view, entries, self._log.origin))
-                except BatchRefusedError as error:
+                    verified.append(_verified(view, call, self._log.origin))
+                except (BatchRefusedError, QuotaError) as error:
                     verified.append(error)
         return verified
 
-    def _verify_alone(self, entries: list[bytes]) -> Verified:
+    def _verify_alone(self, call: _ToVerify) -> Verified:
         with self._log.view() as view:
-            return _verified(view, entries, self._log.origin)
+            return _verified(view, call, self._log.origin)
 
     def _answer(self, calls: Sequence[_Done]) -> list[log_pb2.AppendResponse | Exception]:
         responses: list[log_pb2.AppendResponse | Exception] = []
@@ -179,16 +225,20 @@ class Appending:
         return responses
 
 
-def _verified(view: LogView, entries: list[bytes], origin: str) -> Verified:
+def _verified(view: LogView, call: _ToVerify, origin: str) -> Verified:
     """Verify a call's entries, or say where they are when all of them are there already.
 
-    No signature is checked of an entry that is in the log, byte for byte. Raises BatchRefusedError.
+    No signature is checked of an entry that is in the log, byte for byte. Raises BatchRefusedError; and the
+    call's `refusal` for the first entry that is not there.
     """
+    entries = call.entries
     indices: dict[bytes, int] = {}
 
     def is_present(identity: bytes, leaf_hash: bytes) -> bool:
         index = view.index_of(identity, leaf_hash)
         if index is None:
+            if call.refusal is not None:
+                raise call.refusal
             return False
         indices[identity] = index
         return True

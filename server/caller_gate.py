@@ -1,14 +1,17 @@
 """What one caller may do before anything it sends was verified; charged to its certificate, else to its host.
 
 Nothing that a call says counts here, so nobody is charged for another's name. Who calls again sooner
-than it was told is answered late, so that refusing it does not cost more than serving the others.
+than it was told is answered late, and later each time, so that refusing it does not cost more than serving
+the others: a refusal costs as much as any small call.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 from server.admission import Accounts, Limits, TokenBucket
@@ -20,13 +23,28 @@ from tlog.errors import QuotaError
 from tlog.log_view import LogView
 from tlog.reading import member_of
 
-MAX_HELD = 128
+MAX_HELD = 1_024
 """Refusals that are held back at a time, of all callers."""
+MAX_HELD_OF_ONE = 512
+"""Refusals of one caller that are held back: as many as the transport lets a connection have streams."""
+MAX_HELD_BYTES = 32 * 2**20
+"""What their requests may hold of memory."""
 MAX_HELD_S = 1.0
 MAX_TOLD = 4_096
 """Callers of whom it is remembered until when they were told to wait."""
-BURST_S = 2.0
+_GOLDEN = 0.618034
+"""Multiples of it, modulo 1, spread evenly however many there are."""
+BURST_S = 1.0
 """How many seconds' worth of calls may come at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """Says what a caller was told last, at `at_s`, held back by `held_s`: to come not before `until_s`."""
+
+    at_s: float
+    until_s: float
+    held_s: float
 
 
 class CallerGate:
@@ -50,8 +68,10 @@ class CallerGate:
         self._callers = Callers()
         self._accounts = Accounts()
         self._calls: dict[str, tuple[TokenBucket, list[int]]] = {}
-        self._held = 0
-        self._told: dict[str, float] = {}
+        self._held: Counter[str] = Counter()
+        self._held_bytes = 0
+        self._told: dict[str, _Told] = {}
+        self._refusals = 0
 
     @classmethod
     def for_log(
@@ -103,34 +123,65 @@ class CallerGate:
                 del self._calls[caller.name]
 
     @contextmanager
-    def entries(self, caller: Caller, events: int, size_bytes: int) -> Iterator[None]:
+    def entries(self, caller: Caller, events: int, size_bytes: int) -> Iterator[bool]:
         """Charge entries before they are verified; they are outstanding while the block runs.
 
-        Raises QuotaError.
+        Yields whether they are all that this caller has outstanding. Raises QuotaError.
         """
         now_s = self._clock()
         account = self._accounts.of(caller.name, self._limits, now_s)
         account.require(events, size_bytes, now_s)
         account.take(events, size_bytes, now_s)
         try:
-            yield
+            yield account.outstanding == events
         finally:
             account.settle(events)
 
-    async def hold_back(self, caller: Caller, error: QuotaError) -> None:
-        """Wait before a refusal is told to whoever did not wait after the last one, unless many wait."""
+    async def hold_back(
+        self, caller: Caller, error: QuotaError, *, took_s: float, request_bytes: int
+    ) -> None:
+        """Wait before a refusal is told to whoever did not wait after the last one, unless many wait.
+
+        The call came in `took_s` ago. Each time, the caller waits twice as long as the time before.
+        """
+        hold_s = self._hold_s(caller, error.retry_after_s, took_s)
+        if (
+            not hold_s
+            or self._held.total() >= MAX_HELD
+            or self._held[caller.name] >= MAX_HELD_OF_ONE
+            or self._held_bytes + request_bytes > MAX_HELD_BYTES
+        ):
+            return
+        self._held[caller.name] += 1
+        self._held_bytes += request_bytes
+        try:
+            await asyncio.sleep(hold_s)
+        finally:
+            self._held_bytes -= request_bytes
+            self._held[caller.name] -= 1
+            if not self._held[caller.name]:
+                del self._held[caller.name]
+
+    def _hold_s(self, caller: Caller, retry_after_s: float, took_s: float) -> float:
+        """Return how long a refusal is held back, and remember what is told."""
         now_s = self._clock()
-        waited = self._told.pop(caller.name, 0.0) <= now_s
-        self._told[caller.name] = now_s + error.retry_after_s
+        told = self._told.get(caller.name)
+        hold_s = 0.0
+        if told is not None and now_s < told.until_s:
+            self._refusals += 1
+            # Spread, or calls that were refused together would all come again together.
+            spread = 1.0 + self._refusals * _GOLDEN % 1.0 / 2
+            if now_s - took_s < told.at_s:
+                # It was under way before: it could not know.
+                return told.held_s * spread
+            hold_s = min(MAX_HELD_S, max(retry_after_s, 2 * told.held_s)) * spread
+        self._told.pop(caller.name, None)
+        self._told[caller.name] = _Told(
+            at_s=now_s + hold_s, until_s=now_s + hold_s + retry_after_s, held_s=hold_s
+        )
         if len(self._told) > MAX_TOLD:
             self._told.pop(next(iter(self._told)))
-        if waited or self._held >= MAX_HELD:
-            return
-        self._held += 1
-        try:
-            await asyncio.sleep(min(error.retry_after_s, MAX_HELD_S))
-        finally:
-            self._held -= 1
+        return hold_s
 
     def request_id(self, context: Context) -> str:
         """Return the id of a request."""

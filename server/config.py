@@ -140,17 +140,17 @@ class QuotasSection(Section, frozen=True, kw_only=True):
     member_events_per_s: Rate = 2_000.0
     """Events that a member may append in the long run, where its membership says 0."""
     member_bytes_per_s: Rate = 8.0 * 2**20
-    member_burst_events: Count = 10_000
+    member_burst_events: Count = 4_000
     """Events at once; as many seconds' worth of bytes."""
-    member_outstanding_events: Count = 10_000
+    member_outstanding_events: Count = 4_000
     """Events between their verification and their commit."""
     caller_events_per_s: Rate = 4_000.0
     """Entries that a caller (certificate, else host) may send in the long run, before they are verified."""
     caller_bytes_per_s: Rate = 16.0 * 2**20
-    caller_burst_events: Count = 20_000
-    caller_outstanding_events: Count = 10_000
+    caller_burst_events: Count = 8_000
+    caller_outstanding_events: Count = 4_000
     """Entries of a caller's calls under way."""
-    caller_calls_per_s: Rate = 2_000.0
+    caller_calls_per_s: Rate = 400.0
     """Calls of any kind, those that are refused as well."""
     caller_concurrent_calls: Count = 512
     """Calls and streams of one caller under way."""

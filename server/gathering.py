@@ -2,8 +2,8 @@
 
 A trip to a thread and back costs more than most of what is done there for one small call. So there is no
 trip for every call: what arrives while all trips are under way waits, and goes together with the next. There
-is no timer; a lone call is taken at once. What takes less time than a trip is done in the event loop, by
-`GatheringHere`.
+is no timer; a lone call is taken at once. Who brings little goes before the rest of what another brought
+(`server.fair_queue`). What takes less time than a trip is done in the event loop, by `GatheringHere`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Generic, TypeVar
+
+from server.fair_queue import FairQueue
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,17 +40,23 @@ class Gathering(Generic[Item, Result]):
         self._work = work
         self._idle_trips = trips
         self._max_weight = max_weight
-        self._waiting: deque[tuple[int, Item, asyncio.Future[Result]]] = deque()
+        self._waiting: FairQueue[tuple[Item, asyncio.Future[Result]]] = FairQueue()
+        self._weight_under_way = 0
         self._starting = False
         self._loop = asyncio.get_running_loop()
 
-    def put(self, item: Item, *, weight: int) -> asyncio.Future[Result]:
-        """Let an item wait for the next trip; the future ends with its result or exception.
+    @property
+    def weight_under_way(self) -> int:
+        """Return the weight of what is with the threads now."""
+        return self._weight_under_way
+
+    def put(self, item: Item, *, weight: int, lane: str = "") -> asyncio.Future[Result]:
+        """Let an item of a lane wait for the next trip; the future ends with its result or exception.
 
         Cancelling it withdraws an item that still waits.
         """
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting.append((weight, item, future))
+        self._waiting.put((item, future), weight=weight, lane=lane)
         if not self._starting:
             # Not at once: calls that arrived together are still to be heard in this turn of the loop.
             self._starting = True
@@ -57,47 +65,57 @@ class Gathering(Generic[Item, Result]):
 
     def _start(self) -> None:
         self._starting = False
-        while self._idle_trips and (taken := self._take()):
+        while self._idle_trips and len(self._waiting):
+            weight, taken = self._take()
+            if not taken:
+                continue
             self._idle_trips -= 1
+            self._weight_under_way += weight
             items, futures = zip(*taken, strict=True)
             try:
-                trip = self._executor.submit(self._travel, items, futures)
+                trip = self._executor.submit(self._travel, items, futures, weight)
             except RuntimeError as error:  # the threads have ended, because the server stops
-                self._arrive(futures, [error] * len(futures))
+                self._arrive(futures, [error] * len(futures), weight)
             else:
-                trip.add_done_callback(partial(self._if_called_off, futures))
+                trip.add_done_callback(partial(self._if_called_off, futures, weight))
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+    def _take(self) -> tuple[int, list[tuple[Item, asyncio.Future[Result]]]]:
         taken: list[tuple[Item, asyncio.Future[Result]]] = []
         total = 0
-        while self._waiting:
-            weight, item, future = self._waiting[0]
+        while len(self._waiting):
+            weight = self._waiting.next_weight
             if taken and total + weight > self._max_weight:
                 break
-            self._waiting.popleft()
+            item, future = self._waiting.take()
             if not future.done():
                 taken.append((item, future))
                 total += weight
-        return taken
+        return total, taken
 
-    def _travel(self, items: Sequence[Item], futures: Sequence[asyncio.Future[Result]]) -> None:
+    def _travel(self, items: Sequence[Item], futures: Sequence[asyncio.Future[Result]], weight: int) -> None:
         results: Sequence[Result | Exception]
         try:
             results = self._work(items)
         except Exception as error:  # noqa: BLE001 - handed to everybody who waits for it
             results = [error] * len(items)
-        self._loop.call_soon_threadsafe(self._arrive, futures, results)
+        self._loop.call_soon_threadsafe(self._arrive, futures, results, weight)
 
-    def _if_called_off(self, futures: Sequence[asyncio.Future[Result]], trip: Future[None]) -> None:
+    def _if_called_off(
+        self, futures: Sequence[asyncio.Future[Result]], weight: int, trip: Future[None]
+    ) -> None:
         """Let nobody wait for a trip that never began, because the threads were ended before."""
         if trip.cancelled():
             error = RuntimeError("the threads have ended: the server stops")
-            self._loop.call_soon_threadsafe(self._arrive, futures, [error] * len(futures))
+            self._loop.call_soon_threadsafe(self._arrive, futures, [error] * len(futures), weight)
 
     def _arrive(
-        self, futures: Sequence[asyncio.Future[Result]], results: Sequence[Result | Exception]
+        self,
+        futures: Sequence[asyncio.Future[Result]],
+        results: Sequence[Result | Exception],
+        weight: int,
     ) -> None:
         self._idle_trips += 1
+        self._weight_under_way -= weight
         _settle(futures, results)
         self._start()
 

@@ -1,8 +1,9 @@
 """The one writer: a thread that turns waiting calls into commits.
 
 Group commit forms by itself: whatever arrived while the last commit ran becomes the next one, with no timer,
-so a lone call is committed at once and a busy log commits large batches. How much may wait is bounded before
-it comes here, by `server.backlog`.
+so a lone call is committed at once and a busy log commits large batches. Where more waits than one commit may
+hold, every member's calls have their turn (`server.fair_queue`). How much may wait is bounded before it comes
+here, by `server.backlog`.
 
 A call that was taken is carried through whatever becomes of its client. If the log says that its state is
 unknown, every waiter fails, nothing more is taken, and `on_fatal` ends the process: recovery is at start.
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Protocol
 
+from server.fair_queue import FairQueue
 from server.health import CommitWatch
 from server.loss_desk import LossDesk, is_acceptance
 from server.metrics import Metrics
@@ -92,7 +93,7 @@ class Sequencer:
         self._watch = CommitWatch() if watch is None else watch
         self._loss_desk = loss_desk
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: FairQueue[_Waiting] = FairQueue()
         self._wakeup = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
@@ -101,8 +102,8 @@ class Sequencer:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
-        """Queue one call of 1 or more verified entries.
+    def submit(self, entries: Sequence[AdmissibleEntry], *, lane: str = "") -> asyncio.Future[Sequenced]:
+        """Queue one call of 1 or more verified entries; calls of one `lane` are committed in their order.
 
         The future ends with a Sequenced, a BatchRefusedError, or a StorageError. Cancelling it withdraws
         nothing. Raises PushbackError when the server is stopping.
@@ -111,7 +112,8 @@ class Sequencer:
         with self._wakeup:
             if self._stopping:
                 raise PushbackError("the server is stopping: send the call again", retry_after_s=1.0)
-            self._queue.append(_Waiting(entries=entries, future=future, since_s=perf_counter()))
+            waiting = _Waiting(entries=entries, future=future, since_s=perf_counter())
+            self._queue.put(waiting, weight=len(entries), lane=lane)
             self._wakeup.notify()
         return future
 
@@ -146,7 +148,7 @@ class Sequencer:
     def _commit(self, calls: Sequence[_Waiting], commit: Callable[[], Committed]) -> None:
         """Commit calls and answer them; raises what only a restart can mend, for all that wait."""
         started = perf_counter()
-        self._metrics.waited(started - calls[0].since_s)
+        self._metrics.waited(started - min(call.since_s for call in calls))
         self._watch.began()
         try:
             self._require_room(sum(len(entry.entry) for call in calls for entry in call.entries))
@@ -180,10 +182,10 @@ class Sequencer:
             while not self._queue and not self._stopping:
                 self._wakeup.wait()
             while self._queue:
-                entries = len(self._queue[0].entries)
+                entries = self._queue.next_weight
                 if calls and taken + entries > self._max_commit_entries:
                     break
-                calls.append(self._queue.popleft())
+                calls.append(self._queue.take())
                 taken += entries
         return calls
 

@@ -21,7 +21,11 @@ ALLIANCE = Alliance()
 LIMITS = CONFIG.replace(
     "reflection = true",
     "reflection = true\nmax_concurrent_streams = 20\nstop_timeout_s = 3.0",
-).replace("[metrics]", "[limits]\nmax_queued_entries = 3000\n[metrics]")
+).replace(
+    "[metrics]",
+    "[limits]\nmax_queued_entries = 3000\n"
+    "[quotas]\ncaller_burst_events = 100000\ncaller_outstanding_events = 100000\n[metrics]",
+)
 SERVICE = log_pb2.DESCRIPTOR.services_by_name["LogService"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 from _support.alliance import Alliance
-from _support.log_directory import make_log_directory, serving
+from _support.log_directory import CONFIG, make_log_directory, serving
 
 from tlog.v1 import log_pb2, log_pb2_grpc
 
@@ -17,7 +17,8 @@ IN_FLIGHT = 64
 
 def test_lone_events_of_which_64_are_under_way_at_a_time_are_all_taken(tmp_path: Path) -> None:
     alliance = Alliance()
-    config = make_log_directory(tmp_path / "log", alliance)
+    quotas = "[quotas]\ncaller_calls_per_s = 1000000\n"
+    config = make_log_directory(tmp_path / "log", alliance, config=CONFIG + quotas)
     entries = alliance.entries(0, CALLS)
     free = threading.Semaphore(IN_FLIGHT)
     calls = []

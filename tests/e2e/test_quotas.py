@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +11,11 @@ import grpc
 import pytest
 from _support.alliance import DECLARATION, Alliance
 from _support.log_directory import CONFIG, make_log_directory, serving
-from _support.real_server import REPOSITORY, RealServer
+from _support.real_server import RealServer
 from _support.tls_files import TestAuthority
 from google.rpc import error_details_pb2, status_pb2
 
+from bench.flooder import flooding
 from tlog.client import LogClient, RetryPolicy
 from tlog.errors import QuotaError
 from tlog.governance import Quota
@@ -236,58 +232,100 @@ def test_connections_beyond_the_limit_are_turned_away(tmp_path: Path) -> None:
 
 
 def test_one_member_floods_and_another_does_not_feel_it(tmp_path: Path) -> None:
-    """Measure one member's calls alone and under another's flood, in turn; generous, for cores are shared."""
+    """Under small quotas: what a flood costs the server, and one member's calls alone and under it, in turn.
+
+    What the server decides is held tightly. Latency is what the machine makes of it, whose cores are shared
+    with the flooder and whatever else runs: it is measured up to three times (also: `bench --only flood`).
+    """
     authority = TestAuthority(tmp_path / "ca")
     alliance = Alliance()
     alliance.add_member("forwarder", ["forwarder"], quota=SMALL)
     quotas = "[quotas]\ncaller_events_per_s = 500\ncaller_burst_events = 500\ncaller_calls_per_s = 50\n"
     config = make_log_directory(tmp_path / "log", alliance, config=CONFIG + quotas + authority.tables())
     steady = authority.client("steady", alliance.source("exporter"))
-    flooder = authority.client("flooder", alliance.source("forwarder")).paths
+    flooder = authority.client("flooder", alliance.source("forwarder"))
+    requests = [
+        log_pb2.AppendRequest(
+            entries=[
+                alliance.entry(number, member="forwarder", event_type=DECLARATION)
+                for number in range(start, start + 20)
+            ]
+        ).SerializeToString()
+        for start in range(0, 2_000, 20)
+    ]
     told = []
-    with serving(config, steady) as server, stub_of(server, steady) as stub:
+    with (
+        serving(config, steady) as server,
+        stub_of(server, steady) as stub,
+        flooding(server.grpc_address, flooder.paths, requests, folder=tmp_path, cpu_share=0.3) as flood,
+    ):
         numbers = iter(range(100_000))
-        _latencies(stub, alliance, numbers, 1.0)
-        for _ in range(3):
-            alone = _latencies(stub, alliance, numbers, 2.5)
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "_support.flooder", server.grpc_address),
-                    *(flooder.ca_path, flooder.certificate_path, flooder.key_path, "6", "0.3"),
-                ],
-                cwd=REPOSITORY,
-                env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            try:
-                time.sleep(3.0)  # it loads and signs first
-                flooded = _latencies(stub, alliance, numbers, 2.5)
-                flood = json.loads(process.communicate(timeout=60)[0])
-            finally:
-                process.kill()
-                process.wait(20)
-            assert flood["codes"]["RESOURCE_EXHAUSTED"] > flood["codes"].get("OK", 0), flood
-            assert set(flood["codes"]) <= {"OK", "RESOURCE_EXHAUSTED"}, flood
-            assert flood["cpu_share"] < 0.5, flood
-            assert flood["appended"] <= SMALL.burst_events + SMALL.events_per_s * flood["seconds"] + 50, flood
-            told.append({"alone": alone, "flooded": flooded, "flood": flood})
-            if flooded <= max(2 * alone, alone + 0.01):
+        appended = 0
+        began_s = time.monotonic()
+        _latencies(stub, alliance, numbers, 0.3)
+        for attempt in range(3):
+            alone = _latencies(stub, alliance, numbers, 0.7)
+            flood.go()
+            flooded = _latencies(stub, alliance, numbers, 1.4)
+            found = flood.rest()
+            alone += _latencies(stub, alliance, numbers, 0.7)
+            assert set(found.codes) <= {"OK", "RESOURCE_EXHAUSTED"}, found
+            assert found.cpu_share < 0.5, found
+            # A wave or two that could not know, then ever fewer: at most so many of 64 in flight.
+            assert 64 <= found.refused <= 64 * (4 + 2 * found.seconds), found
+            appended += found.appended
+            elapsed_s = time.monotonic() - began_s
+            assert appended <= SMALL.burst_events + SMALL.events_per_s * elapsed_s + 20, found
+            p99_alone, p99_flooded = (max(sorted(times)[:-1]) for times in (alone, flooded))
+            told.append((attempt, p99_alone, p99_flooded, found))
+            if p99_flooded <= max(2 * p99_alone, p99_alone + 0.01):
                 return
     pytest.fail(f"a flood made another member wait: {told}")
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_member_was_refused_for_is_refused_again_before_it_is_verified(
+    tmp_path: Path, workers: int
+) -> None:
+    """What shows it: a batch whose last signature is wrong is refused by the quota, not for the signature."""
+    alliance = Alliance()
+    tiny = Quota(events_per_s=1, bytes_per_s=10**6, burst_events=100, outstanding_events=500)
+    alliance.add_member("exporter", ["exporter"], quota=tiny)
+    config = make_log_directory(
+        tmp_path / "log", alliance, config=CONFIG + f"[server]\nworkers = {workers}\n"
+    )
+    entries = alliance.entries(0, 200)
+    forged = alliance.entry(500)
+    position = forged.index(b"\x0a\x40") + 2
+    forged = forged[:position] + bytes([forged[position] ^ 1]) + forged[position + 1 :]
+    with serving(config) as server, stub_of(server) as stub:
+
+        def code_of(entries: list[bytes]) -> grpc.StatusCode:
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Append(log_pb2.AppendRequest(entries=entries), timeout=20)
+            return refused.value.code()
+
+        stub.Append(log_pb2.AppendRequest(entries=entries[:100]), timeout=20)
+        assert code_of([forged] * 1) is grpc.StatusCode.INVALID_ARGUMENT
+        assert code_of(entries[100:200]) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert code_of([*entries[100:199], forged]) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # A smaller call might have its place, and is looked at; what is there already is answered.
+        assert code_of([forged]) is grpc.StatusCode.INVALID_ARGUMENT
+        again = stub.Append(log_pb2.AppendRequest(entries=entries[:100]), timeout=20)
+        assert all(result.already_present for result in again.results)
+
+
 def _latencies(
     stub: log_pb2_grpc.LogServiceStub, alliance: Alliance, numbers: Iterator[int], seconds: float
-) -> float:
-    """Append one event after the other for a while, 25 a second; returns the 99th percentile in seconds."""
+) -> list[float]:
+    """Append one event after the other for a while, some 50 a second; returns how long each took."""
     found = []
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         request = log_pb2.AppendRequest(entries=[alliance.entry(next(numbers))])
         found.append(_seconds(lambda request=request: stub.Append(request, timeout=20)))
-        time.sleep(0.03)
-    return statistics.quantiles(found, n=100)[-1]
+        time.sleep(0.015)
+    return found
 
 
 def _seconds(call: object) -> float:
@@ -298,7 +336,8 @@ def _seconds(call: object) -> float:
 
 def test_a_connection_whose_calls_were_refused_many_times_is_served_on(tmp_path: Path) -> None:
     """Each refused call once held one of the connection's 512 streams until the garbage collector came by."""
-    config = make_log_directory(tmp_path / "log", Alliance())
+    quotas = "[quotas]\ncaller_calls_per_s = 1000000\n"
+    config = make_log_directory(tmp_path / "log", Alliance(), config=CONFIG + quotas)
     wrong = log_pb2.GetConsistencyProofRequest(first_tree_size=2, second_tree_size=1)
     with serving(config) as server, stub_of(server) as stub:
         for _ in range(1_200):

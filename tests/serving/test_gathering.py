@@ -211,3 +211,22 @@ def test_an_item_that_is_cancelled_before_its_turn_is_not_done() -> None:
         assert work.trips == [[4]]
 
     run(scenario())
+
+
+def test_who_brings_little_does_not_wait_for_all_that_another_has_brought() -> None:
+    async def scenario() -> None:
+        work = Work()
+        with ThreadPoolExecutor(1) as executor:
+            gather = gathering(executor, work)
+            work.gate.clear()
+            flood = [gather.put(item, weight=MAX_WEIGHT, lane="flood") for item in range(0, 40, 2)]
+            await until_arrived(work)
+            assert gather.weight_under_way == MAX_WEIGHT
+            steady = gather.put(98, weight=1, lane="steady")
+            work.gate.set()
+            assert await steady == 196
+            assert len(work.trips) <= 3
+            await asyncio.gather(*flood)
+            assert gather.weight_under_way == 0
+
+    run(scenario())

@@ -25,10 +25,12 @@ class HeldSequencer:
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, asyncio.Future[Sequenced]]] = []
+        self.lanes: list[str] = []
 
-    def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
+    def submit(self, entries: Sequence[AdmissibleEntry], *, lane: str = "") -> asyncio.Future[Sequenced]:
         future: asyncio.Future[Sequenced] = asyncio.get_running_loop().create_future()
         self.calls.append((len(entries), future))
+        self.lanes.append(lane)
         return future
 
     async def end(self, *, present: bool = False, error: Exception | None = None) -> None:
@@ -162,5 +164,16 @@ def test_governance_is_charged_to_no_member() -> None:
         entry = alliance.add_member("bank", ["exporter"])
         rig.gate.submit(verify_entries([entry], alliance.origin))
         rig.gate.submit(rig.verified(0, 10))
+
+    asyncio.run(scenario())
+
+
+def test_calls_wait_for_their_commit_in_the_lane_of_who_pays_for_them() -> None:
+    async def scenario() -> None:
+        rig = Rig(Alliance())
+        rig.gate.submit(rig.verified(0, 3))
+        rig.gate.submit(rig.verified(3, 6, "forwarder"))
+        assert rig.sequencer.lanes == ["exporter", "forwarder"]
+        await rig.sequencer.end()
 
     asyncio.run(scenario())

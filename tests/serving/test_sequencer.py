@@ -116,6 +116,27 @@ def test_what_arrives_during_a_commit_becomes_one_commit() -> None:
     asyncio.run(scenario())
 
 
+def test_a_member_that_floods_has_its_share_of_the_next_commit_and_no_more() -> None:
+    async def scenario() -> None:
+        async with bench() as made:
+            first = await made.hold()
+            # Three times what a commit may hold, and then one call of somebody else.
+            flood = [
+                made.sequencer.submit(made.call(start, start + 100), lane="flood")
+                for start in range(2_000, 5_000, 100)
+            ]
+            steady = made.sequencer.submit(made.call(0, 1), lane="steady")
+            made.store.gate.set()
+            await first
+            await steady
+            assert made.store.batches == [1, 901]
+            await asyncio.gather(*flood)
+            positions = [(await call).outcome.leaf_indices[0] for call in flood]
+            assert positions == sorted(positions)
+
+    asyncio.run(scenario())
+
+
 def test_a_refused_call_does_not_disturb_its_neighbours() -> None:
     async def scenario() -> None:
         async with bench() as b:

@@ -1,0 +1,119 @@
+"""How a caller that does not wait is made to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from server.call_log import CallLog
+from server.caller_gate import MAX_HELD_BYTES, MAX_HELD_OF_ONE, MAX_HELD_S, CallerGate
+from server.callers import Caller
+from server.config import parse_config
+from tlog.errors import QuotaError
+
+FLOOD, STEADY = Caller(name="host flood"), Caller(name="host steady")
+CONFIG = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n')
+
+
+class Rig:
+    """A gate under a clock of the test's, in which waiting takes no time."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.held_s: list[float] = []
+        self.gate = CallerGate(CONFIG, CallLog("none", lambda _: None), clock=lambda: self.now_s)
+
+    async def refuse(self, caller: Caller, *, came_s: float, retry_s: float = 0.1, size: int = 0) -> float:
+        """Refuse a call that came then; returns how long it was held back, and lets that time pass."""
+        before = len(self.held_s)
+        with self._clock():
+            await self.gate.hold_back(
+                caller,
+                QuotaError("too much", retry_after_s=retry_s),
+                took_s=self.now_s - came_s,
+                request_bytes=size,
+            )
+        return sum(self.held_s[before:])
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        async def pass_by(seconds: float) -> None:
+            self.held_s.append(seconds)
+            self.now_s += seconds
+
+        with patch("server.caller_gate.asyncio.sleep", pass_by):
+            yield
+
+
+def test_who_comes_again_at_once_waits_longer_each_time_and_who_waited_does_not() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        held = [await rig.refuse(FLOOD, came_s=rig.now_s) for _ in range(8)]
+        assert held[0] == 0.0
+        assert 0.1 <= held[1] < held[2] < held[3] < held[4]
+        assert all(MAX_HELD_S <= seconds <= 1.5 * MAX_HELD_S for seconds in held[-3:])
+        assert await rig.refuse(STEADY, came_s=rig.now_s) == 0.0
+        rig.now_s += 0.2
+        assert await rig.refuse(FLOOD, came_s=rig.now_s) == 0.0
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_were_under_way_when_the_first_was_refused_could_not_know() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.now_s = 1.0
+        assert [await rig.refuse(FLOOD, came_s=0.9) for _ in range(5)] == [0.0] * 5
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_with_many_calls_in_flight_ends_at_one_refusal_a_second_for_each() -> None:
+    """What it costs is refusals: 64 calls in flight, each sent again as soon as it is refused."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        due = [(0.0, 0.0)] * 64
+        refusals = []
+        while rig.now_s < 20.0:
+            due.sort()
+            now_s, _ = due.pop(0)
+            rig.now_s = now_s
+            before_s = rig.now_s
+            held_s = await rig.refuse(FLOOD, came_s=now_s)
+            rig.now_s = before_s
+            refusals.append(now_s)
+            due.append((now_s + held_s + 0.001, 0.0))
+        late = [second for second in refusals if second >= 10.0]
+        assert len(late) / 10.0 <= 64.0
+
+    asyncio.run(scenario())
+
+
+def test_no_more_is_held_back_than_there_is_room_for() -> None:
+    async def scenario() -> None:
+        gate = CallerGate(CONFIG, CallLog("none", lambda _: None), clock=lambda: 5.0)
+        error = QuotaError("too much", retry_after_s=30.0)
+
+        async def refuse(caller: Caller, size: int) -> bool:
+            """Return whether a refusal is held back."""
+            task = asyncio.create_task(gate.hold_back(caller, error, took_s=0.0, request_bytes=size))
+            tasks.append(task)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            return not task.done()
+
+        tasks: list[asyncio.Task[None]] = []
+        assert [await refuse(FLOOD, MAX_HELD_BYTES) for _ in range(3)] == [False, True, False]
+        held = [await refuse(STEADY, 0) for _ in range(MAX_HELD_OF_ONE + 10)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(held) == MAX_HELD_OF_ONE
+        assert held[:2] == [False, True], "the first one is told at once"
+        assert not gate._held
+        assert not gate._held_bytes
+
+    asyncio.run(scenario())
