@@ -76,4 +76,4 @@ def serving(behaviour: Behaviour) -> Iterator[str]:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in (accepting, *threads):
-            thread.join(10)
+            thread.join(30)

@@ -319,7 +319,7 @@ class LyingLog(log_pb2_grpc.LogServiceServicer):
         released = threading.Event()
 
         def hold(reply: Any, request: Any) -> None:
-            released.wait(10)
+            released.wait(30)
 
         self.lies[method] = hold
         return released

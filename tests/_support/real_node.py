@@ -117,7 +117,7 @@ class RealNode:
         finally:
             watchdog.cancel()
         if not line:
-            code, errors = self.process.wait(10), self.errors
+            code, errors = self.process.wait(30), self.errors
             self.end()
             self._errors.close()
             raise RuntimeError(f"the node did not start, exit code {code}:\n{errors}")

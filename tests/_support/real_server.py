@@ -175,7 +175,7 @@ def _read_announcement(process: subprocess.Popen[str]) -> dict[str, Any]:
     finally:
         watchdog.cancel()
     if not line:
-        raise RuntimeError(f"it ended with exit code {process.wait(10)} before it served")
+        raise RuntimeError(f"it ended with exit code {process.wait(30)} before it served")
     announced = json.loads(line)
     if announced.get("event") != "serving":
         raise RuntimeError(f"it announced {line!r}")

@@ -70,7 +70,7 @@ def start_signer(top: Path, *arguments: object) -> RealSigner:
     finally:
         watchdog.cancel()
     if not line:
-        process.wait(10)
+        process.wait(30)
         process.stdout.close()
         raise RuntimeError(f"the signer did not start: {errors.read_text(encoding='utf-8')}")
     return RealSigner(process, json.loads(line), errors)

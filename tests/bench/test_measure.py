@@ -90,7 +90,8 @@ def test_what_one_works_and_not_what_one_waits_for_is_cpu_time() -> None:
             pass
         time.sleep(0.3)
 
-    assert 0.05 <= cpu_of(work).total_s < 0.2
+    # Of at least 0.35 s.
+    assert 0.05 <= cpu_of(work).total_s < 0.3
 
 
 def test_the_kernels_part_is_told_apart() -> None:
@@ -99,7 +100,8 @@ def test_the_kernels_part_is_told_apart() -> None:
             for _ in range(200_000):
                 file.write(b"")
 
-    assert cpu_of(work).system_s > 0
+    # The kernel splits by samples of its clock, so one short run may be all one or the other.
+    assert any(cpu_of(work).system_s > 0 for _ in range(50))
 
 
 def test_private_memory_is_what_one_wrote_to_and_not_what_one_mapped(tmp_path: Path) -> None:
@@ -120,6 +122,10 @@ def test_the_peak_is_kept_when_the_memory_was_given_back() -> None:
     with PeakMemory(pid, every_s=0.001) as peak:
         before = anonymous_bytes(pid)[pid]
         large = bytearray(b"x" * 2**26)
-        time.sleep(0.1)
+        end_s = time.monotonic() + 30
+        while peak.by_pid.get(pid, 0) < before + 2**25 and time.monotonic() < end_s:
+            time.sleep(0.001)
         del large
-    assert peak.by_pid[pid] >= before + 2**25
+        small = anonymous_bytes(pid)[pid]
+        time.sleep(0.01)
+    assert peak.by_pid[pid] >= max(before, small) + 2**25

@@ -49,10 +49,10 @@ class Gate:
     def _hold(self, reply: Any, request: Any) -> None:
         arrived, released = self._events(request.entries[0])
         arrived.set()
-        assert released.wait(5)
+        assert released.wait(30)
 
     def wait_for(self, entry: bytes) -> None:
-        assert self._events(entry)[0].wait(5)
+        assert self._events(entry)[0].wait(30)
 
     def release(self, entry: bytes) -> None:
         self._events(entry)[1].set()
@@ -74,7 +74,7 @@ def test_replies_out_of_order_are_proven_against_each_other(
             (b"third", b"first", b"second"), (futures[2], futures[0], futures[1]), strict=True
         ):
             gate.release(entry)
-            future.result(5)
+            future.result(30)
     # All three asked with size 3. The third came first; the other two are older, and need a bridge each.
     asked = [(r.first_tree_size, r.second_tree_size) for r in log.calls_of("GetConsistencyProof")]
     assert asked == [(4, 6), (5, 6)]
@@ -93,7 +93,7 @@ def test_replies_in_order_are_bridged_forward(connect: Connect, log: LyingLog, s
             gate.wait_for(entry)
         for entry, future in zip((b"first", b"second"), futures, strict=True):
             gate.release(entry)
-            future.result(5)
+            future.result(30)
     asked = [(r.first_tree_size, r.second_tree_size) for r in log.calls_of("GetConsistencyProof")]
     assert asked == [(4, 5)]
     assert state_file.read_bytes() == log.note(5)
@@ -111,9 +111,9 @@ def _split_between_two_calls(client: LogClient, log: LyingLog) -> tuple[list[Exc
         gate.wait_for(b"two")
         notes.append(log.note(log.size))
         gate.release(b"one")
-        outcomes = [one.exception(5)]
+        outcomes = [one.exception(30)]
         gate.release(b"two")
-        outcomes.append(two.exception(5))
+        outcomes.append(two.exception(30))
     return [error if isinstance(error, Exception) else None for error in outcomes], notes
 
 
@@ -145,11 +145,11 @@ def test_a_split_over_different_sizes_cannot_be_bridged(
         two = pool.submit(client.append, [b"two", b"and more"])
         gate.wait_for(b"two")
         gate.release(b"one")
-        one.result(5)
+        one.result(30)
         gate.release(b"two")
         # No path is to be had, and none is needed: entry 3 is "one", and "two" as well.
         with pytest.raises(SplitViewError, match="entry 3") as caught:
-            two.result(5)
+            two.result(30)
     assert caught.value.checkpoints == (first_note, log.note(5))
     assert state_file.read_bytes() == first_note
 
@@ -179,14 +179,14 @@ def test_a_log_that_gets_out_of_proving_two_of_its_checkpoints_raises_the_alarm(
         gate.wait_for(b"two")
         notes = (log.note(5), log.note(4))
         gate.release(b"two")
-        two.result(5)
+        two.result(30)
         if escape is None:
             log.fork_to(entries(0, 3))
         else:
             log.fail_next("GetConsistencyProof", escape, times=1_000)
         gate.release(b"one")
         with pytest.raises(ConsistencyUnprovenError, match="does not prove") as caught:
-            one.result(5)
+            one.result(30)
     assert caught.value.checkpoints == notes
     assert state_file.read_bytes() == notes[0]
 

@@ -48,14 +48,16 @@ def idle_client(address: str) -> Iterator[None]:
 def test_a_client_that_only_holds_its_connection_does_not_hold_up_a_stop(
     tmp_path: Path, workers: int
 ) -> None:
-    config = CONFIG + f"[server]\nworkers = {workers}\n"
-    with (
-        serving(make_log_directory(tmp_path / "log", Alliance(), config=config)) as server,
-        idle_client(server.grpc_address),
-    ):
-        started = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - started < 4.0  # grpc's client looks at its connection every 5 s
+    config = make_log_directory(
+        tmp_path / "log", Alliance(), config=CONFIG + f"[server]\nworkers = {workers}\n"
+    )
+    taken_s: list[float] = []
+    while not taken_s or taken_s[-1] >= 4.0:  # grpc's client looks at its connection every 5 s
+        assert len(taken_s) < 3, taken_s  # a busy machine may hold it up as well, but not every time
+        with serving(config) as server, idle_client(server.grpc_address):
+            started = time.monotonic()
+            assert server.stop() == 0
+            taken_s.append(time.monotonic() - started)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -26,7 +26,7 @@ class Work:
     def __call__(self, items: Sequence[int]) -> list[int | Exception]:
         self.trips.append(list(items))
         self.arrived.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         if 99 in items:
             raise RuntimeError("the whole trip failed")
         return [ValueError(f"{item} is odd") if item % 2 else 2 * item for item in items]

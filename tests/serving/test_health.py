@@ -159,7 +159,7 @@ def test_who_is_told_hears_every_change_and_nothing_else(monkeypatch: pytest.Mon
         await teller.stop()
         assert reasons(health)["serving"] == "the server is stopping"
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 30))
     assert told == [False, True, False]
 
 

@@ -40,7 +40,7 @@ class HeldStore(MemoryStore):
         self.gate.set()
 
     def commit(self, batch: CommitBatch, *, expected: bytes | None, new: bytes, publish: bool) -> None:
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         super().commit(batch, expected=expected, new=new, publish=publish)
 
 
@@ -88,7 +88,7 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         for number in range(0, 40, 10):
             request = log_pb2.AppendRequest(entries=alliance.entries(number, number + 10))
             calls.append(asyncio.create_task(service.Append(request, _Context())))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while counted() != 40:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
@@ -97,7 +97,7 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         await asyncio.gather(*calls, return_exceptions=True)
         assert counted() == 40
         store.gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while counted() != 0:
                 await asyncio.sleep(0.01)
         assert log.checkpoint().tree_size == len(alliance.governance) + 40

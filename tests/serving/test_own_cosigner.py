@@ -53,7 +53,7 @@ class Rig:
 
     async def shown_at(self, time_s: int) -> bytes:
         """Wait until the published checkpoint says this time."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while time_of(self.feed.newest.note) != time_s:
                 await asyncio.sleep(0.005)
         return self.feed.newest.note
@@ -149,7 +149,7 @@ def test_what_only_a_restart_can_mend_is_told() -> None:
         rig.log.append(rig.alliance.governance)
         await rig.refresher.start()
         rig.store.failures = [StateUnknownError("EIO")]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not rig.fatal:
                 await asyncio.sleep(0.005)
         with pytest.raises(StateUnknownError):

@@ -21,7 +21,7 @@ from tlog.policy import parse_policy
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -61,10 +61,10 @@ def test_a_sound_store_is_gone_through_again_and_again(tmp_path: Path) -> None:
 def test_the_rate_is_bounded(tmp_path: Path) -> None:
     with fill(tmp_path / "store", Alliance()) as log:
         scrub, metrics, _ = scrubbing(log, entries_per_s=256)
+        began_s = time.monotonic()
         scrub.start()
-        wait_for(lambda: sample(metrics, "tlog_scrub_position") == 256)
-        time.sleep(0.5)
-        assert sample(metrics, "tlog_scrub_position") == 256
+        wait_for(lambda: sample(metrics, "tlog_scrub_position") >= 512)
+        assert time.monotonic() - began_s >= 1.0
         scrub.stop()
 
 

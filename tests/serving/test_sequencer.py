@@ -34,7 +34,7 @@ class HeldStore(MemoryStore):
 
     def commit(self, batch: CommitBatch, *, expected: bytes | None, new: bytes, publish: bool) -> None:
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         if self.failure is not None:
             raise self.failure
         super().commit(batch, expected=expected, new=new, publish=publish)

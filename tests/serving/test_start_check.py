@@ -178,7 +178,7 @@ def test_it_goes_on_asking_until_the_witness_is_back(rig: Rig) -> None:
         with pytest.raises(NotCheckedError):
             rig.guard.require_signing()
         rig.witnesses[0].is_dead = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while rig.guard.read_only is not None:
                 await asyncio.sleep(0.005)
         await check.stop()
@@ -194,7 +194,7 @@ def test_a_witness_that_was_away_stops_the_signing_when_it_comes_back_with_more(
         check = await rig.start()
         rig.guard.require_signing()
         late.is_dead = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not rig.guard.is_stopped:
                 await asyncio.sleep(0.005)
         await check.stop()
@@ -281,7 +281,7 @@ def test_nobody_who_answered_is_asked_again(rig: Rig) -> None:
     async def run() -> None:
         rig.witnesses[0].is_dead = True
         check = await rig.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while rig.witnesses[0].is_asked < 3:
                 await asyncio.sleep(0.005)
         await check.stop()

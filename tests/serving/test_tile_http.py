@@ -117,7 +117,7 @@ def serving(log: OpaqueLog) -> Iterator[Served]:
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(30)
         yield served
     finally:
         loops[0].call_soon_threadsafe(stop.set)
@@ -333,8 +333,8 @@ def test_every_request_is_counted_by_kind_and_status() -> None:
 
 
 def await_value(read: Callable[[], float | None]) -> float | None:
-    """Read until there is a value, for at most ten seconds."""
-    end = time.monotonic() + 10
+    """Read until there is a value, for at most half a minute."""
+    end = time.monotonic() + 30
     while not (value := read()) and time.monotonic() < end:
         time.sleep(0.02)
     return value
@@ -364,15 +364,15 @@ def test_connections_that_say_nothing_or_never_finish_a_request_are_closed(
             slow.sendall(b"GET /checkpoint HTTP/1.1\r\n")
             started = time.monotonic()
             dripping = True
-            while dripping and time.monotonic() - started < 10:
+            while dripping and time.monotonic() - started < 30:
                 try:
                     slow.sendall(b"X: y\r\n")
                 except OSError:
                     dripping = False
                 time.sleep(0.1)
-            assert not dripping, "a header a tenth of a second for ten seconds, and still served"
-            assert ended_within(silent, 3)
-            assert ended_within(idle, 3)
+            assert not dripping, "a header a tenth of a second for half a minute, and still served"
+            assert ended_within(silent, 30)
+            assert ended_within(idle, 30)
         assert served.get("/checkpoint")[0] == 200
 
 
@@ -383,7 +383,7 @@ def test_a_body_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
         with connection:
             connection.sendall(b"GET /checkpoint HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
-            assert ended_within(connection, 5)
+            assert ended_within(connection, 30)
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,7 +394,7 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         with connection:
             connection.sendall(b"GET /tile/entries/000 HTTP/1.1\r\nHost: x\r\n\r\n")
             count = "tlog_tiles_request_seconds_count"
-            end = time.monotonic() + 10
+            end = time.monotonic() + 30
             while time.monotonic() < end and not served.metrics.registry.get_sample_value(
                 count, {"kind": "entries", "code": "aborted"}
             ):
@@ -402,14 +402,14 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
             assert (
                 served.metrics.registry.get_sample_value(count, {"kind": "entries", "code": "aborted"}) == 1
             )
-            assert ended_within(connection, 5)
+            assert ended_within(connection, 30)
         assert len(served.body("tile/entries/000")) == 256 * 65_537
 
 
 def test_readers_that_do_not_read_hold_no_more_together_than_was_agreed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tlog.tile_application.RESPONSE_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("tlog.tile_application.RESPONSE_TIMEOUT_S", 60.0)
     monkeypatch.setattr("tlog.tile_application.MAX_HELD_BYTES", 2 * 256 * 65_537)
     log = OpaqueLog([bytes([number]) * 65_535 for number in range(256)])
     with serving(log) as served:
@@ -423,7 +423,7 @@ def test_readers_that_do_not_read_hold_no_more_together_than_was_agreed(
         assert [served.get(path)[0] for path in ("/checkpoint", "/tile/0/000")] == [200, 200]
         assert served.get("/tile/entries/000", Accept_Encoding="gzip")[0] == 200
         stalled.pop().close()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while served.get("/tile/entries/000")[0] != 200:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -439,7 +439,7 @@ def test_others_who_read_in_the_same_threads_do_not_stand_in_line_behind_all_req
 
         def tile(self, tile: Tile) -> bytes:
             started.release()
-            assert go_on.wait(10)
+            assert go_on.wait(90)
             return bytes(32 * tile.width)
 
     started, go_on = threading.Semaphore(0), threading.Event()
@@ -452,11 +452,11 @@ def test_others_who_read_in_the_same_threads_do_not_stand_in_line_behind_all_req
                 for _, writer in streams:
                     writer.write(b"GET /tile/0/000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 for _ in range(READS_AT_ONCE):
-                    assert await asyncio.to_thread(started.acquire, timeout=10)
+                    assert await asyncio.to_thread(started.acquire, timeout=30)
                 await asyncio.sleep(0.2)
                 loop = asyncio.get_running_loop()
                 assert (
-                    await asyncio.wait_for(loop.run_in_executor(reading, lambda: "at once"), 5) == "at once"
+                    await asyncio.wait_for(loop.run_in_executor(reading, lambda: "at once"), 30) == "at once"
                 )
                 go_on.set()
                 for reader, writer in streams:
@@ -480,7 +480,7 @@ def test_connections_over_the_limit_are_told_so_and_closed(monkeypatch: pytest.M
             status, headers, _ = served.get("/checkpoint")
             assert status == 503
             assert headers["Retry-After"]
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while served.get("/checkpoint")[0] != 200 and time.monotonic() < end:
             time.sleep(0.05)
         assert served.get("/checkpoint")[0] == 200
@@ -508,5 +508,5 @@ def test_what_is_no_http_is_refused_and_the_server_lives(
         with connection:
             with suppress(OSError):
                 connection.sendall(junk)
-            assert ended_within(connection, 5)
+            assert ended_within(connection, 30)
         assert served.get("/checkpoint")[0] == 200

@@ -47,7 +47,7 @@ class HeldStore(MemoryStore):
         self.failure: Exception | None = None
 
     def commit(self, batch: CommitBatch, *, expected: bytes | None, new: bytes, publish: bool) -> None:
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         if self.failure is not None:
             raise self.failure
         super().commit(batch, expected=expected, new=new, publish=publish)

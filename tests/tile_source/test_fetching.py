@@ -54,14 +54,14 @@ def test_nobody_waits_for_what_hangs_when_the_reader_goes_away() -> None:
 
     def fetch(item: int) -> int:
         if item:
-            release.wait(30)
+            release.wait(120)
         return item
 
     reading = fetch_ahead(range(100), fetch, 4)
     assert next(reading) == (0, 0)
     started = time.monotonic()
     reading.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     release.set()
 
 

@@ -95,7 +95,7 @@ async def answering_with(other: Other) -> AsyncIterator[Other]:
     try:
         yield other
     finally:
-        await asyncio.wait_for(asyncio.gather(*other.serving), 10)
+        await asyncio.wait_for(asyncio.gather(*other.serving), 30)
         server.close()
         await server.wait_closed()
 

@@ -54,7 +54,7 @@ class Served:
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(pause_s)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return await reader.read()
         finally:
             writer.close()
@@ -63,20 +63,22 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(store: MemoryWitnessStore | None = None, **limits: float) -> AsyncIterator[Served]:
+async def serving(
+    store: MemoryWitnessStore | None = None, *, read_timeout_s: float = 60.0, **limits: float
+) -> AsyncIterator[Served]:
     store = store or MemoryWitnessStore()
     logs = [WitnessedLog(origin=LOG.origin, verifiers=(Verifier.from_vkey(LOG.signer.vkey),))]
     witness = Witness(store, [COSIGNER], logs, now_s=lambda: 1_800_000_000)
     fatal: list[StateUnknownError] = []
     with ThreadPoolExecutor(4) as threads:
         application = witness_application(
-            witness, threads, read_timeout_s=READ_TIMEOUT_S, on_fatal=fatal.append
+            witness, threads, read_timeout_s=read_timeout_s, on_fatal=fatal.append
         )
         listener = await HttpListener.start(
             application,
             "127.0.0.1",
             0,
-            HttpLimits(**{"idle_timeout_s": IDLE_TIMEOUT_S, **limits}),  # type: ignore[arg-type]
+            HttpLimits(**{"idle_timeout_s": 60.0, **limits}),  # type: ignore[arg-type]
         )
         base = f"http://127.0.0.1:{listener.port}"
         try:
@@ -231,20 +233,19 @@ def test_a_slow_body_is_408_and_the_connection_ends() -> None:
         started = monotonic()
         answer = await served.raw(head, *(bytes([byte]) for byte in body[:10]), pause_s=0.04)
         assert answer.startswith(b"HTTP/1.1 408")
-        assert READ_TIMEOUT_S <= monotonic() - started < 5
+        assert monotonic() - started >= READ_TIMEOUT_S
         assert served.store.origin_hashes() == []
 
-    run(scenario)
+    run(scenario, read_timeout_s=READ_TIMEOUT_S)
 
 
 @pytest.mark.parametrize("head", [b"", b"P", b"POST /add-checkpoint HTTP/1.1\r\nHost: x\r\nX: "])
 def test_a_connection_that_never_completes_a_head_is_closed(head: bytes) -> None:
     async def scenario(served: Served) -> None:
-        started = monotonic()
-        assert await served.raw(head) == b""
-        assert monotonic() - started < IDLE_TIMEOUT_S + 3
+        async with asyncio.timeout(60):
+            assert await served.raw(head) == b""
 
-    run(scenario)
+    run(scenario, idle_timeout_s=IDLE_TIMEOUT_S)
 
 
 def test_a_body_that_breaks_off_changes_nothing() -> None:
@@ -299,7 +300,7 @@ def test_a_host_that_cannot_be_read_does_not_keep_its_connection_for_ever(line: 
         assert answer.split(b" ")[1] == b"404"
         assert (await served.add(LOG.request(0, 5))).status_code == 200
 
-    run(scenario, max_connections=2)
+    run(scenario, max_connections=2, idle_timeout_s=IDLE_TIMEOUT_S)
 
 
 def test_strangers_do_not_fill_the_log_with_refusals(
@@ -340,10 +341,13 @@ def test_a_connection_over_the_limit_is_turned_away_and_the_others_served() -> N
         for _, writer in others:
             writer.close()
             await writer.wait_closed()
-        await asyncio.sleep(0.05)
-        assert b"HTTP/1.1 404" in await served.raw(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(30):
+            while b"HTTP/1.1 404" not in await served.raw(
+                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            ):
+                await asyncio.sleep(0.02)
 
-    run(scenario, max_connections=3, idle_timeout_s=5.0)
+    run(scenario, max_connections=3)
 
 
 @pytest.mark.parametrize(("error", "fatal"), [(StorageError("disk full"), 0), (StateUnknownError("torn"), 1)])
@@ -368,14 +372,14 @@ def test_a_stop_lets_the_request_in_flight_end() -> None:
     class SlowStore(MemoryWitnessStore):
         def replace(self, origin_hash: bytes, *, expected: bytes | None, new: bytes) -> None:
             arrived.set()
-            assert go_on.wait(10)
+            assert go_on.wait(30)
             super().replace(origin_hash, expected=expected, new=new)
 
     arrived, go_on = threading.Event(), threading.Event()
 
     async def scenario(served: Served) -> None:
         asking = asyncio.create_task(served.add(LOG.request(0, 5)))
-        await asyncio.to_thread(arrived.wait, 10)
+        await asyncio.to_thread(arrived.wait, 30)
         stopping = asyncio.create_task(served.listener.stop())
         await asyncio.sleep(0.05)
         with pytest.raises(OSError, match=r"refused|failed"):
