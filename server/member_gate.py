@@ -66,19 +66,30 @@ class MemberGate:
         """Say who pays for each entry, and add up what for; nobody does for governance or strangers."""
         registry = self._registry()
         payers: list[str | None] = []
+        # Most calls bring the events of one source, signed with one key.
+        known: dict[tuple[str, tuple[bytes, ...]], tuple[str, _Charge] | None] = {}
         for entry in entries:
-            member = registry.issuer(entry.event, entry.public_keys)
-            if member is None:
+            whose = entry.event.source, entry.public_keys
+            if whose in known:
+                paying = known[whose]
+            else:
+                member = registry.issuer(entry.event, entry.public_keys)
+                paying = known[whose] = None if member is None else self._charge(member, charges, now_s)
+            if paying is None:
                 payers.append(None)
                 continue
-            charge = charges.get(member.id)
-            if charge is None:
-                account = self._accounts.of(f"member {member.id}", self._limits(member), now_s)
-                charge = charges[member.id] = _Charge(account)
+            payer, charge = paying
             charge.events += 1
             charge.size_bytes += len(entry.entry)
-            payers.append(member.id)
+            payers.append(payer)
         return payers
+
+    def _charge(self, member: Member, charges: dict[str, _Charge], now_s: float) -> tuple[str, _Charge]:
+        charge = charges.get(member.id)
+        if charge is None:
+            account = self._accounts.of(f"member {member.id}", self._limits(member), now_s)
+            charge = charges[member.id] = _Charge(account)
+        return member.id, charge
 
     def _limits(self, member: Member) -> Limits:
         quota, ours = member.quota, self._quotas
@@ -99,10 +110,11 @@ def _settle(
     failed = done.cancelled() or done.exception() is not None
     present = [True] * len(payers) if failed else done.result().outcome.already_present
     unused = {name: [0, 0] for name in charges}
-    for payer, is_present, size in zip(payers, present, sizes, strict=True):
-        if payer is not None and is_present:
-            unused[payer][0] += 1
-            unused[payer][1] += size
+    if any(present):
+        for payer, is_present, size in zip(payers, present, sizes, strict=True):
+            if payer is not None and is_present:
+                unused[payer][0] += 1
+                unused[payer][1] += size
     for name, charge in charges.items():
         events, size_bytes = unused[name]
         charge.account.settle(charge.events, unused_events=events, unused_bytes=size_bytes)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from binascii import Error as HexError
 from binascii import hexlify, unhexlify
 from collections.abc import Sequence
+from itertools import pairwise
+from struct import Struct
 from typing import Final, Protocol
 
 import msgspec
@@ -37,7 +39,8 @@ _KEYID_START: Final = b"\x12\x40"
 _SIG: Final = len(_SIGNATURE_START)
 _KEYID_TAG: Final = _SIG + SIGNATURE_BYTES
 _KEYID: Final = _KEYID_TAG + len(_KEYID_START)
-_SIGNATURE_FIELD_BYTES: Final = _KEYID + 2 * PUBLIC_KEY_BYTES
+_SIGNATURE_FIELD: Final = Struct(f"{_SIG}s{SIGNATURE_BYTES}s{len(_KEYID_START)}s{2 * PUBLIC_KEY_BYTES}s")
+_SIGNATURE_FIELD_BYTES: Final = _SIGNATURE_FIELD.size
 
 _PAE_START: Final = b"DSSEv1 %d %b " % (len(PAYLOAD_TYPE), PAYLOAD_TYPE)
 
@@ -81,18 +84,11 @@ def decode_entry(entry: bytes) -> Envelope:
     count, rest = divmod(size - at, _SIGNATURE_FIELD_BYTES)
     if rest or not 1 <= count <= MAX_SIGNATURES:
         raise _signature_count_error(size - at, at)
-    signatures = []
-    previous = b""
-    while at < size:
-        public_key = _decode_keyid(entry, at)
-        if public_key <= previous:
-            raise MalformedError(
-                f"the envelope's keyid {public_key.hex()} comes after {previous.hex()}: order the "
-                "signatures by keyid, and sign once with each key"
-            )
-        signatures.append((public_key, entry[at + _SIG : at + _KEYID_TAG]))
-        previous = public_key
-        at += _SIGNATURE_FIELD_BYTES
+    if count == 1:
+        signatures = [_decode_signature(entry, at)]
+    else:
+        signatures = [_decode_signature(entry, at + n * _SIGNATURE_FIELD_BYTES) for n in range(count)]
+        _check_order(signatures)
     return Envelope(entry[start:end], tuple(signatures))
 
 
@@ -198,26 +194,35 @@ def _decode_payload_start(entry: bytes) -> tuple[int, int]:
     raise MalformedError("the envelope's payload length is cut off, or no varint of at most 3 bytes")
 
 
-def _decode_keyid(entry: bytes, at: int) -> bytes:
-    """Decode the keyid of the signature field that starts at byte `at`."""
-    if entry[at : at + _SIG] != _SIGNATURE_START:
+def _decode_signature(entry: bytes, at: int) -> tuple[bytes, bytes]:
+    """Decode the signature field that starts at byte `at` as its public key and its signature."""
+    start, signature, keyid_start, keyid = _SIGNATURE_FIELD.unpack_from(entry, at)
+    if start != _SIGNATURE_START:
         raise MalformedError(
             f"the envelope has no signature field ({_SIGNATURE_START.hex()}) at byte {at}, but "
             f"{_found(entry, at)}"
         )
-    if entry[at + _KEYID_TAG : at + _KEYID] != _KEYID_START:
+    if keyid_start != _KEYID_START:
         raise MalformedError(
             f"the envelope has no keyid ({_KEYID_START.hex()}) at byte {at + _KEYID_TAG}, "
             f"but {_found(entry, at + _KEYID_TAG)}"
         )
-    keyid = entry[at + _KEYID : at + _SIGNATURE_FIELD_BYTES]
     try:
         public_key = unhexlify(keyid)
     except HexError as error:
         raise _keyid_error(keyid, at + _KEYID) from error
     if hexlify(public_key) != keyid:
         raise _keyid_error(keyid, at + _KEYID)
-    return public_key
+    return public_key, signature
+
+
+def _check_order(signatures: Sequence[tuple[bytes, bytes]]) -> None:
+    for (previous, _), (public_key, _) in pairwise(signatures):
+        if public_key <= previous:
+            raise MalformedError(
+                f"the envelope's keyid {public_key.hex()} comes after {previous.hex()}: order the "
+                "signatures by keyid, and sign once with each key"
+            )
 
 
 def _encode_varint(value: int) -> bytes:

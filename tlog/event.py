@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from tlog.encoding import encode_utf8, parse_base64, shown
 from tlog.envelope import (
@@ -27,7 +28,9 @@ from tlog.envelope import (
     verify_signatures,
 )
 from tlog.errors import MalformedError
+from tlog.event_time import check_time
 from tlog.strict_json import JsonValue, format_json, parse_json
+from tlog.usual_event import UsualMembers, usual_members
 
 __all__ = [
     "MAX_ENTRY_BYTES",
@@ -75,14 +78,6 @@ _DELETE: Final = 0x7F
 _ATTRIBUTE_NAME: Final = re.compile(r"[a-z0-9]+")
 _MIN_ATTRIBUTE_INTEGER: Final = -(2**31)
 _MAX_ATTRIBUTE_INTEGER: Final = 2**31 - 1
-
-# RFC 3339 section 5.6, date-time; its letters may be of either case. Days of a month and leap seconds: below.
-_TIME: Final = re.compile(
-    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-    r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?"
-    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-)
-_DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 # RFC 3986 appendix A: the characters of a URI reference, without the `?` and `#` that end its path.
 _PLAIN_SOURCE: Final = re.compile(r"[A-Za-z0-9\-._~:/@!$&'()*+,;=\[\]]++")
@@ -154,13 +149,49 @@ def parse_event(payload: bytes) -> Event:
     Checks everything that needs no context. A member whose value is null counts as absent. Raises
     MalformedError, which names the attribute.
     """
+    usual = usual_members(payload)
+    return _parse_any_event(payload) if usual is None else _usual_event(usual, payload)
+
+
+def _usual_event(usual: UsualMembers, payload: bytes) -> Event:
+    """Check and arrange what a payload in the usual spelling says, just as `_parse_any_event` does."""
+    if _may_hold_disallowed(payload):
+        for name, text in usual.texts().items():
+            check_attribute_text(text, f"the event's {shown(name)}")
+    check_source(usual.source)
+    check_time(usual.time)
+    others: dict[str, JsonValue] = {}
+    if usual.datacontenttype is not UNSET:
+        others["datacontenttype"] = usual.datacontenttype
+    if usual.dataschema is not UNSET:
+        others["dataschema"] = usual.dataschema
+    return Event(
+        id=usual.id,
+        source=usual.source,
+        type=usual.type,
+        subject=usual.subject,
+        time=usual.time,
+        origin=usual.tlogorigin,
+        refs=() if usual.refs is UNSET else _parse_refs(usual.refs),
+        data=None if usual.data is UNSET else usual.data,
+        data_base64=None,
+        attributes=_parse_attributes(others) if others else {},
+    )
+
+
+def _may_hold_disallowed(payload: bytes) -> bool:
+    """Return whether an attribute may hold a disallowed character: an escape, DEL or a byte above it can."""
+    return not payload.isascii() or _BACKSLASH in payload or _DELETE in payload
+
+
+def _parse_any_event(payload: bytes) -> Event:
+    """Parse an event in any spelling of JSON, or find the words for what is wrong with it."""
     members = parse_json(payload, "the event")
     if not isinstance(members, dict):
         raise MalformedError(
             "the event is not a JSON object: send one CloudEvent in JSON format, not a batch"
         )
-    # Only an escape, a DEL or a byte above it can put a disallowed character into an attribute.
-    if not payload.isascii() or _BACKSLASH in payload or _DELETE in payload:
+    if _may_hold_disallowed(payload):
         for name, value in members.items():
             if isinstance(value, str) and name != "data":
                 check_attribute_text(value, f"the event's {shown(name)}")
@@ -174,7 +205,7 @@ def parse_event(payload: bytes) -> Event:
     time = _required(members, "time")
     origin = _required(members, "tlogorigin")
     check_source(source)
-    _check_time(time)
+    check_time(time)
     refs = members.pop("refs", None)
     data = members.pop("data", None)
     encoded = members.pop("data_base64", None)
@@ -272,29 +303,6 @@ def _required(members: dict[str, JsonValue], name: str) -> str:
     if value is None:
         raise MalformedError(f"the event has no {name}: set it")
     raise MalformedError(f"the event's {name} is {_described(value)}, not a text of at least one character")
-
-
-def _check_time(time: str) -> None:
-    if not _TIME.fullmatch(time):
-        raise MalformedError(
-            f"the event's time is {shown(time)}, not an RFC 3339 time with an offset: "
-            "write it like 2025-11-03T09:12:44Z or 2025-11-03T10:12:44+01:00"
-        )
-    if time[8:10] > "28":
-        year, month, day = int(time[:4]), int(time[5:7]), int(time[8:10])
-        leap_year = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-        if day > _DAYS[month - 1] or (month == 2 and day == 29 and not leap_year):
-            raise MalformedError(f"the event's time is {shown(time)}, a day that its month does not have")
-    if time[17:19] == "60":
-        # RFC 3339 section 5.7: leap seconds are inserted at 23:59:60 UTC.
-        minute = int(time[11:13]) * 60 + int(time[14:16])
-        if time[-1] not in "Zz":
-            offset = int(time[-5:-3]) * 60 + int(time[-2:])
-            minute += offset if time[-6] == "-" else -offset
-        if minute % 1440 != 1439:
-            raise MalformedError(
-                f"the event's time is {shown(time)}, but a leap second comes only at 23:59:60 UTC"
-            )
 
 
 def check_business_key(text: str) -> None:

@@ -68,6 +68,8 @@ LAYERS = (
         patterns=(
             "tlog.lei",
             "tlog.envelope",
+            "tlog.event_time",
+            "tlog.usual_event",
             "tlog.event",
             "tlog.governance",
             "tlog.governance_schema",
@@ -177,6 +179,7 @@ HOMES = {
     "msgspec": (
         "tlog.strict_json",
         "tlog.envelope",
+        "tlog.usual_event",
         "tlog.event",
         "tlog.governance",
         "tlog.governance_schema",
