@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair, randombytes
-from nacl.exceptions import CryptoError
+from nacl._sodium import ffi, lib  # type: ignore[import-not-found]
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair, randombytes
 
 from tlog.encoding import check_bytes
 from tlog.errors import MalformedError, SignatureError
@@ -63,7 +63,8 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> Non
             f"an Ed25519 check takes a key of {PUBLIC_KEY_BYTES} and a signature of {SIGNATURE_BYTES} bytes, "
             f"not {len(public_key)} and {len(signature)}"
         )
-    try:
-        crypto_sign_open(signature + message, public_key)
-    except CryptoError as error:
-        raise SignatureError(f"the signature does not verify under public key {public_key.hex()}") from error
+    signed = signature + message
+    # libsodium's own function: nacl.bindings.crypto_sign_open has it copy the message out, and copies that
+    # once more, which takes a twenty-fifth of a verification.
+    if lib.crypto_sign_open(ffi.NULL, ffi.NULL, signed, len(signed), public_key) != 0:
+        raise SignatureError(f"the signature does not verify under public key {public_key.hex()}")

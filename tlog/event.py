@@ -324,14 +324,14 @@ def _parse_refs(refs: JsonValue) -> tuple[str, ...]:
             "outside A-Z a-z 0-9 - . _ ~ as %XX with upper-case digits, and one space between keys; the "
             "scheme tlog is the log's own"
         )
-    keys = tuple(refs.split(" "))
+    keys = tuple(refs.split(" ")) if " " in refs else (refs,)
     if len(keys) > MAX_REFS:
         raise MalformedError(f"the event's refs has {len(keys)} business keys, more than {MAX_REFS}")
     if "%" in refs and (found := _QUOTED_UNRESERVED.search(refs)):
         raise MalformedError(
             f"the event's refs has {found[0]}: write the character itself, so that a key has one spelling"
         )
-    if len(set(keys)) != len(keys):
+    if len(keys) > 1 and len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise MalformedError(f"the event's refs has {shown(twice)} more than once: leave one out")
     return keys

@@ -177,11 +177,17 @@ def _verify_new(entries: Sequence[bytes], origin: str, is_present: IsPresent) ->
     return vouched
 
 
-def verify_each(entries: Sequence[bytes], origin: str) -> list[VerifiedEntry | RefusedError]:
-    """Verify every entry of a batch by itself: what `verify_entry` returns for it, or the error it raises."""
+def verify_each(
+    entries: Sequence[bytes], origin: str, *, business_keys: bool = True
+) -> list[VerifiedEntry | RefusedError]:
+    """Verify every entry of a batch by itself: what `verify_entry` returns for it, or the error it raises.
+
+    Without `business_keys` those are left out (), for somebody who indexes none.
+    """
     parsed, refusals = _parse_and_verify(entries, origin)
     return [
-        refusals.get(position) or _vouched(entry, *parsed[position]) for position, entry in enumerate(entries)
+        refusals.get(position) or _vouched(entry, *parsed[position], business_keys=business_keys)
+        for position, entry in enumerate(entries)
     ]
 
 
@@ -241,8 +247,10 @@ def _verify_signatures(envelope: Envelope) -> None:
         raise RefusedError(RefusalReason.BAD_SIGNATURE, str(error)) from error
 
 
-def _vouched(entry: bytes, envelope: Envelope, event: Event) -> VerifiedEntry:
-    business_keys = (GOVERNANCE_KEY,) if is_governance(event) else event.refs
+def _vouched(entry: bytes, envelope: Envelope, event: Event, *, business_keys: bool = True) -> VerifiedEntry:
+    keys: tuple[str, ...] = ()
+    if business_keys:
+        keys = (GOVERNANCE_KEY,) if is_governance(event) else event.refs
     return VerifiedEntry(
         entry=entry,
         leaf_hash=leaf_hash(entry),
@@ -250,9 +258,7 @@ def _vouched(entry: bytes, envelope: Envelope, event: Event) -> VerifiedEntry:
         public_keys=tuple([public_key for public_key, _ in envelope.signatures]),
         identity=identity(event.source, event.id),
         # They are ASCII here, so no lone surrogate has to be looked for.
-        business_keys=tuple(
-            [sha256(key.encode()).digest()[:BUSINESS_KEY_INDEX_BYTES] for key in business_keys]
-        ),
+        business_keys=tuple([sha256(key.encode()).digest()[:BUSINESS_KEY_INDEX_BYTES] for key in keys]),
     )
 
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 
 from tlog.checkpoint import Checkpoint
 from tlog.client.trusted_log import VerifiedCheckpoint
@@ -113,9 +114,11 @@ class Replay:
     def _begin(self, run: Run) -> BegunRun:
         starts = range(0, len(run.entries), SLICE_ENTRIES)
         slices = [run.entries[at : at + SLICE_ENTRIES] for at in starts]
+        # Only a mirror is asked for business keys.
+        verify = partial(verify_each, origin=self._cursor.origin, business_keys=self._cursor.keeps_entries)
         return BegunRun(
             run=run,
-            slices=tuple([self._threads.submit(verify_each, part, self._cursor.origin) for part in slices]),
+            slices=tuple([self._threads.submit(verify, part) for part in slices]),
         )
 
     def check(self, begun: BegunRun, under: VerifiedCheckpoint) -> CheckedRun:
