@@ -32,7 +32,7 @@ from bench.settings import Settings
 from bench.workload import ENTRY_BYTES, fillers, governance, log_signer
 from tlog.key_file import write_key_file
 from tlog.log import Log
-from tlog.storage.lmdb_header import DATA_FILE_NAME
+from tlog.storage.lmdb_header import DATA_FILE_NAME, META_PAGE_BYTES, read_meta
 from tlog.storage.lmdb_layout import FORMAT
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.validate import verify_entries
@@ -175,14 +175,22 @@ def in_place(settings: Settings, original: Path) -> Iterator[Path]:
     So nothing needs to be copied. Raises RuntimeError when something was written to the log all the same.
     """
     data = original.absolute() / "store" / DATA_FILE_NAME
-    before = data.stat()
+    before = _meta_pages(data)
     with tempfile.TemporaryDirectory(dir=settings.folder, prefix=f"{original.name}-") as folder:
         directory = Path(folder)
         shutil.copy(original / "log.key", directory)
         (directory / "tlog.toml").write_text(CONFIG.replace('"store"', json.dumps(str(data.parent))))
         yield directory
-    if (data.stat().st_mtime_ns, data.stat().st_size) != (before.st_mtime_ns, before.st_size):
+    if _meta_pages(data) != before:
         raise RuntimeError(f"{data} was to be read only, and was written to: remove {original}")
+
+
+def _meta_pages(data: Path) -> tuple[bytes, bytes]:
+    """Return what every commit changes. A store that is only opened writes the same bytes there anew."""
+    with data.open("rb") as opened:
+        first = opened.read(META_PAGE_BYTES)
+        opened.seek(read_meta(data, first).page_bytes)
+        return first, opened.read(META_PAGE_BYTES)
 
 
 def _settle(file: Path) -> None:
