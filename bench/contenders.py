@@ -146,7 +146,7 @@ def given_contenders(
     ]
     return [
         Contender(
-            name=peer.kind,
+            name=peer.name,
             entries=None,
             way=way,
             work=adapter.work,

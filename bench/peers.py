@@ -38,7 +38,7 @@ LARGEST = 1_000_000
 WAYS = (
     Way(batch=BATCH, in_flight=IN_FLIGHT),
     Way(batch=1, in_flight=SINGLES_IN_FLIGHT),
-    Way(batch=1, in_flight=512),  # for those that wait until many calls have come
+    Way(batch=1, in_flight=384),  # for those that wait until many calls have come
 )
 
 

@@ -5,7 +5,8 @@
     immudb=HOST:PORT
 
 To each `?also=PORT,PORT` may be added: ports on the same machine at which other processes listen that do a
-part of the peer's work, a database or a sequencer, so that their CPU is counted with it.
+part of the peer's work, a database or a sequencer, so that their CPU is counted with it. To immudb's also
+`?unique=no`: it then takes a key that is there already, which costs it less than to refuse it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ class GivenPeer:
     url: str = ""
     tree_id: int = 0
     also_ports: tuple[int, ...] = ()
+    is_unique: bool = True
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a table."""
+        return self.kind if self.is_unique else f"{self.kind}, unique=no"
 
     def adapter(self) -> Adapter:
         """Make a client of it, which is not connected yet."""
@@ -49,7 +56,7 @@ class GivenPeer:
             case "tessera":
                 return TesseraAdapter(self.url)
             case _:
-                return ImmudbAdapter(address)
+                return ImmudbAdapter(address, is_unique=self.is_unique)
 
 
 def peer_from(text: str) -> GivenPeer:
@@ -71,21 +78,29 @@ def peer_from(text: str) -> GivenPeer:
         raise ValueError(f"{address!r} names no tree: {form}, as createtree printed it")
     if kind == "immudb" and path:
         raise ValueError(f"{address!r} has a path: {form}")
+    asked = parse_qs(split.query, keep_blank_values=True)
+    known = {"also", "unique"} if kind == "immudb" else {"also"}
+    if unknown := set(asked) - known:
+        raise ValueError(f"{text!r} has ?{unknown.pop()}=: only ?{'=, ?'.join(sorted(known))}= is known")
     return GivenPeer(
         kind=kind,
         host=split.hostname,
         port=port,
         url=f"{split.scheme}://{split.netloc}{split.path}" if kind == "tessera" else "",
         tree_id=int(path) if kind == "trillian" else 0,
-        also_ports=_also_ports(split.query, text),
+        also_ports=_also_ports(asked.get("also", []), text),
+        is_unique=_is_unique(asked.get("unique", ["yes"]), text),
     )
 
 
-def _also_ports(query: str, text: str) -> tuple[int, ...]:
-    asked = parse_qs(query, keep_blank_values=True)
-    if unknown := set(asked) - {"also"}:
-        raise ValueError(f"{text!r} has ?{unknown.pop()}: only ?also=PORT,PORT is known")
-    ports = [port for value in asked.get("also", []) for port in value.split(",")]
+def _is_unique(values: list[str], text: str) -> bool:
+    if values not in (["yes"], ["no"]):
+        raise ValueError(f"{text!r}: ?unique= is yes or no")
+    return values == ["yes"]
+
+
+def _also_ports(values: list[str], text: str) -> tuple[int, ...]:
+    ports = [port for value in values for port in value.split(",")]
     if not all(port.isascii() and port.isdigit() and 0 < int(port) < 2**16 for port in ports):
         raise ValueError(f"{text!r}: ?also= takes ports, as in ?also=8091,5432")
     return tuple(map(int, ports))

@@ -44,20 +44,21 @@ MESSAGES = Messages(
 
 
 class ImmudbAdapter:
-    """Sets keys in one database, each only if it does not exist yet."""
+    """Sets keys in one database; a unique one only if it does not exist yet."""
 
-    work = Work(
-        signatures="no",
-        duplicates="by entry",
-        proof="of the transaction",
-        durable="yes",
-        in_tree="yes",
-    )
     largest_batch = 1_024  # entries that a transaction may have, by default
     most_in_flight = 15  # of 30 transactions that may be open by default, a call takes two
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, is_unique: bool = True) -> None:
+        self.work = Work(
+            signatures="no",
+            duplicates="by entry" if is_unique else "no",
+            proof="of the transaction",
+            durable="yes",
+            in_tree="yes",
+        )
         self._address = address
+        self._is_unique = is_unique
         self._calls: GrpcCalls | None = None
         self._session: list[tuple[str, str]] = []
 
@@ -95,7 +96,7 @@ class ImmudbAdapter:
             "VerifiableSetRequest",
             setRequest={
                 "KVs": [{"key": key, "value": entry} for key, entry in zip(keys, entries, strict=True)],
-                "preconditions": [{"keyMustNotExist": {"key": key}} for key in keys],
+                "preconditions": [{"keyMustNotExist": {"key": key}} for key in keys if self._is_unique],
             },
         )
 

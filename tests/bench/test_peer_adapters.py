@@ -207,6 +207,13 @@ def test_entries_are_set_in_immudb_under_their_hash_if_they_are_new(monkeypatch:
     ]
 
 
+def test_immudb_is_asked_for_unique_keys_unless_the_user_says_no() -> None:
+    with_duplicates = ImmudbAdapter("", is_unique=False)
+    assert with_duplicates.work.duplicates == "no"
+    key_value = b"\x0a\x2d" + b"\x0a\x20" + KEY + b"\x12\x09" + ENTRY
+    assert with_duplicates.encode_request([ENTRY]) == b"\x0a\x2f" + key_value
+
+
 @pytest.mark.parametrize(
     ("method", "answer", "said"),
     [

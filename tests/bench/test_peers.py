@@ -68,6 +68,10 @@ def contender(settings: Settings, peer: TiledPeer, generator: Generator) -> Cont
         ("trillian=[::1]:8090/77", GivenPeer(kind="trillian", host="::1", port=8090, tree_id=77)),
         ("immudb=db.example:3322", GivenPeer(kind="immudb", host="db.example", port=3322)),
         (
+            "immudb=localhost:1?unique=no&also=2",
+            GivenPeer(kind="immudb", host="localhost", port=1, also_ports=(2,), is_unique=False),
+        ),
+        (
             "trillian=localhost:8090/77?also=8093,5432",
             GivenPeer(kind="trillian", host="localhost", port=8090, tree_id=77, also_ports=(8093, 5432)),
         ),
@@ -97,7 +101,9 @@ def test_a_peer_is_named_by_kind_and_address(text: str, found: GivenPeer) -> Non
         ("immudb=localhost:99999", "out of range"),
         ("immudb=me:secret@localhost:3322", "password"),
         ("tessera=localhost:2025", "no http or https URL"),
-        ("tessera=http://localhost:2025?tree=5", "only \\?also="),
+        ("tessera=http://localhost:2025?tree=5", "only \\?also= is known"),
+        ("trillian=localhost:8090/77?unique=no", "only \\?also= is known"),
+        ("immudb=localhost:3322?unique=maybe", "yes or no"),
         ("immudb=localhost:3322?also=x", "takes ports"),
         ("immudb=localhost:3322?also=", "takes ports"),
     ],
