@@ -3,7 +3,9 @@
     python -m bench [--full] [--only append,proofs] [--json FILE] [--out build/bench] [--peer KIND=ADDRESS]
 
 A question is a module of this package with `QUESTION`, one sentence, and `run(settings, progress) -> Result`;
-add its name to QUESTIONS below. It exits with 0 whatever was measured: a target that is missed is said.
+add its name to QUESTIONS below. It exits with 0 whatever was measured: a target that is missed is said. A
+question that could not be asked is said too, keeps no other from being asked, and makes the exit code 1. What
+was measured is written after every question.
 """
 
 from __future__ import annotations
@@ -62,12 +64,12 @@ def present_questions() -> list[str]:
     return [name for name in QUESTIONS if importlib.util.find_spec(f"bench.{name}") is not None]
 
 
-def ask(name: str, settings: Settings, *, quiet: bool = False) -> Answer:
-    """Run one question, and watch the machine meanwhile."""
+def ask(name: str, settings: Settings, *, place: str = "") -> Answer:
+    """Run one question, which stands at a `place` among all, and watch the machine meanwhile."""
     question = cast(Question, importlib.import_module(f"bench.{name}"))
     watch = NoiseWatch()
-    progress = Progress(between=watch.sample, quiet=quiet)
-    progress.say(f"[bold]{name}[/bold]: {question.QUESTION}")
+    progress = Progress(between=watch.sample)
+    progress.say(f"{place} [bold]{name}[/bold]: {question.QUESTION}".lstrip())
     started_s = monotonic()
     result = question.run(settings, progress)
     return Answer(name=name, result=result, seconds=monotonic() - started_s, noise=watch.verdict())
@@ -103,17 +105,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     facts = describe_run(settings)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    answers = []
-    for name in names:
-        answer = ask(name, settings)
-        show_answer(console, answer)
-        answers.append(answer)
-    show_targets(console, answers, TARGETS)
     file = options.json or options.out / "result.json"
-    file.write_text(json.dumps(as_document(answers, TARGETS, **facts), indent=1) + "\n")
+    answers: list[Answer] = []
+    failed: list[str] = []
+    started_s = monotonic()
+    for number, name in enumerate(names, 1):
+        try:
+            answer = ask(name, settings, place=f"{number} of {len(names)}")
+        except Exception:  # noqa: BLE001 - hours of answers must not be lost for one that cannot be had
+            failed.append(name)
+            console.print_exception()
+        else:
+            answers.append(answer)
+            show_answer(console, answer)
+        document = as_document(answers, TARGETS, **facts, failed=failed)
+        file.write_text(json.dumps(document, indent=1) + "\n")
+    show_targets(console, answers, TARGETS)
     plots = [draw(chart, options.out) for answer in answers for chart in answer.result.charts]
+    minutes = (monotonic() - started_s) / 60
+    by_question = ", ".join(f"{answer.name} {answer.seconds:.0f} s" for answer in answers)
+    console.print(f"{minutes:.1f} minutes: {by_question}", highlight=False)
     console.print(f"written: {file}" + "".join(f", {plot}" for plot in plots), highlight=False)
-    return 0
+    if failed:
+        console.print(f"could not be answered: {', '.join(failed)}", style="bold red", highlight=False)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

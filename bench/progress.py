@@ -23,6 +23,9 @@ from rich.text import Text
 
 Advance = Callable[[int], None]
 
+TELL_EVERY_S = 15.0
+"""How often a line tells how far a task is, where there is no terminal."""
+
 
 class _RateColumn(ProgressColumn):
     """Shows how many a second are done."""
@@ -31,6 +34,34 @@ class _RateColumn(ProgressColumn):
         return Text(
             f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "", style="progress.data.speed"
         )
+
+
+class _Lines:
+    """Tells how far a task is in lines, now and then."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._started_s = self._told_s = monotonic()
+        self._write("...")
+
+    def advance(self, steps: int) -> None:
+        self._done += steps
+        now_s = monotonic()
+        if now_s - self._told_s >= TELL_EVERY_S:
+            self._told_s = now_s
+            taken_s = now_s - self._started_s
+            left_s = taken_s / self._done * (self._total - self._done) if self._done else 0.0
+            rate = self._done / taken_s
+            self._write(f"{self._done:,} of {self._total:,}, {rate:,.3g}/s, {left_s:,.0f} s left")
+
+    def end(self) -> None:
+        self._write(f"{self._total:,} in {monotonic() - self._started_s:.1f} s")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"{self._what}: {text}\n")
+        sys.stderr.flush()
 
 
 class Progress:
@@ -64,10 +95,9 @@ class Progress:
                 task = bars.add_task(what, total=total)
                 yield self._stepped(lambda steps: bars.advance(task, steps))
         else:
-            started_s = monotonic()
-            sys.stderr.write(f"{what} ...\n")
-            yield self._stepped(lambda _: None)
-            sys.stderr.write(f"{what}: {total:,} in {monotonic() - started_s:.1f} s\n")
+            lines = _Lines(what, total)
+            yield self._stepped(lines.advance)
+            lines.end()
 
     def say(self, text: str) -> None:
         """Tell something that is not the result."""

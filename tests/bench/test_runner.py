@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from bench.__main__ import main, present_questions
 from bench.gate import NAMES
 from bench.gate import main as gate_main
+from bench.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,38 @@ def test_a_question_is_answered(name: str, folder: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert answer["rows"][0]["name"] in said
     assert str(file.name) in said.replace("\n", "")
+
+
+def test_a_question_that_fails_keeps_no_other_from_being_answered(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no disk left")
+
+    monkeypatch.setattr("bench.proofs.run", fail)
+    file = folder / "one-fails.json"
+    assert main(["--tiny", "--only", "proofs,storage", "--out", str(folder), "--json", str(file)]) == 1
+    document = json.loads(file.read_text())
+    assert [answer["name"] for answer in document["answers"]] == ["storage"]
+    assert document["failed"] == ["proofs"]
+    said = capsys.readouterr()
+    assert "no disk left" in said.out
+    assert "could not be answered: proofs" in said.out
+    assert "2 of 2 storage" in said.err
+
+
+def test_without_a_terminal_lines_tell_how_far_it_is_and_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.progress.TELL_EVERY_S", 0.0)
+    with Progress().running("counting", 4) as advance:
+        advance(1)
+        advance(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "counting: ..."
+    assert re.fullmatch(r"counting: 1 of 4, [\d.,e+]+/s, [\d,]+ s left", lines[1])
+    assert lines[2].endswith("/s, 0 s left")
+    assert lines[3].startswith("counting: 4 in ")
 
 
 def test_an_unknown_question_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
