@@ -44,6 +44,7 @@ QUESTIONS = (
     "replay",
     "witnesses",
     "flood",
+    "safeguards",
     "sequencer",
     "peers",
 )

@@ -24,15 +24,16 @@ from bench.workload import ENTRY_BYTES
 READY_TIMEOUT_S = 180.0
 DONE_TIMEOUT_S = 300.0
 
-Method = Literal["append", "verified-append", "proofs", "echo", "peer"]
+Method = Literal["append", "append-again", "verified-append", "proofs", "echo", "peer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Says what one generator sends: events [first, first + events) of a member, and some before to warm up.
 
-    `append` sends bytes and looks at the replies after the window; `verified-append` uses the real client,
-    which verifies everything within it; `proofs` asks for inclusion proofs of as many random leaves of the
+    `append` sends bytes and looks at the replies after the window, and so does `append-again`, of events that
+    an earlier job has sent; `verified-append` uses the real client, which verifies everything within it;
+    `proofs` asks for inclusion proofs of as many random leaves of the
     tree of `tree_size` instead; `echo` sends what `append` would, to an echo server; `peer` appends to
     somebody else's log, whose address is as bench/peer_adapters/given.py has it. With `rate_per_s`, in calls,
     it is an open loop, else a closed one.

@@ -34,6 +34,7 @@ from tlog.v1 import log_pb2
 
 _PATHS = {
     "append": "/tlog.v1.LogService/Append",
+    "append-again": "/tlog.v1.LogService/Append",
     "proofs": "/tlog.v1.LogService/GetInclusionProofs",
     "echo": ECHO_METHOD,
 }
@@ -77,6 +78,12 @@ class _RawCaller:
                 if proven != self._job.batch:
                     self.failures["a leaf without its proof"] += 1
                 return proven
+            case "append-again":
+                results = log_pb2.AppendResponse.FromString(reply).results
+                if len(results) != self._job.batch or not all(result.already_present for result in results):
+                    self.failures["an entry that was not there before"] += 1
+                    return 0
+                return len(results)
             case _:
                 response = log_pb2.AppendResponse.FromString(reply)
                 if len(response.results) != self._job.batch or not response.HasField("range_proof"):

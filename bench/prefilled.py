@@ -106,7 +106,13 @@ def prefilled_log(
                 if large:
                     drop_free_pages(directory / "store")
 
-    return made_once(settings, name, recipe, fill)
+    directory = made_once(settings, name, recipe, fill)
+    config = directory / "tlog.toml"
+    if config.read_text() != CONFIG:  # made when servers had other settings
+        unfinished = directory / f"tlog.toml.{os.getpid()}"
+        unfinished.write_text(CONFIG)
+        unfinished.replace(config)
+    return directory
 
 
 def open_log(directory: Path) -> Log:
