@@ -43,6 +43,7 @@ from server.signing_guard import SigningGuard
 from server.start_check import HOLD as CHECK_HOLD
 from server.start_check import StartCheck
 from server.threads import Threads, open_pool, spare_what_stays
+from server.tracing import open_tracing
 from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
@@ -254,14 +255,11 @@ class Server:
             ReadingAccess.of(config, parts.log.origin),
             CallerGate.for_log(config, parts.log.origin, parts.log.view),
             threads=parts.threads,
+            tracing=open_tracing(config.tracing, parts.stack),
             max_calls=config.grpc.max_concurrent_calls,
             max_streams=config.grpc.max_concurrent_streams,
         )
-        server = GrpcServer(
-            config.grpc,
-            shares_port=False,
-            tls=self._tls,
-        )
+        server = GrpcServer(config.grpc, shares_port=False, tls=self._tls)
         server.add(LOG_SERVICE, service)
         if config.gossip.enabled:
             server.add(GOSSIP_SERVICE, self._gossip(parts))

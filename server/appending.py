@@ -23,6 +23,7 @@ from server.publisher import CheckpointFeed
 from server.refused_lately import RefusedLately
 from server.sequencer import Sequenced
 from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
+from server.tracing import Trace
 from server.turns import Turns
 from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError, TlogError
 from tlog.log_view import LogView, SignedCheckpoint
@@ -117,8 +118,12 @@ class Appending:
             self._answer, max_items=MAX_INLINE_ANSWERS
         )
 
-    async def append(self, request: log_pb2.AppendRequest, caller: Caller) -> log_pb2.AppendResponse:
+    async def append(
+        self, request: log_pb2.AppendRequest, caller: Caller, trace: Trace | None = None
+    ) -> log_pb2.AppendResponse:
         """Append one call's entries, all or none, and prove where they are; the caller is charged first.
+
+        `trace` is told of each stage.
 
         Raises MalformedError, BatchRefusedError, PushbackError, StorageError.
         """
@@ -126,9 +131,12 @@ class Appending:
         came_in_s = perf_counter()
         with ExitStack() as counted:
             has_nothing_else = counted.enter_context(self._gate.entries(caller, len(entries), size_bytes))
-            counted.enter_context(self._backlog.holding(len(entries), size_bytes))
-            await self._turns.take(caller.name, len(entries))
+            call = counted.enter_context(self._backlog.holding(len(entries), size_bytes))
+            if not self._turns.take_at_once(caller.name, len(entries)):
+                with self._backlog.set_aside(call):
+                    await self._turns.take(caller.name, len(entries))
             counted.callback(self._turns.give_back, caller.name, len(entries))
+            turn_s = perf_counter() if trace is None else trace.stage("admit", came_in_s)
             # Only when nobody else is there: what is gathered on its way to the thread also shares a commit.
             is_small = len(entries) == 1 and size_bytes <= MAX_INLINE_BYTES
             if is_small and (self._backlog.entries == 1 or (has_nothing_else and self._is_held_up)):
@@ -141,15 +149,20 @@ class Appending:
                     _ToVerify(entries, refusal), weight=len(entries), lane=caller.name
                 )
             self._metrics.verified(perf_counter() - came_in_s)
+            if trace is not None:
+                trace.entries, trace.size_bytes = len(entries), size_bytes
+                verified_s = trace.stage("verify", turn_s)
             if isinstance(verified, Sequenced):
                 self._metrics.already_present(len(entries))
                 counted.close()
-                return await self._answer_for(verified.outcome, verified.checkpoint, request, caller)
+                return await self._answer_for(verified, request, caller, trace)
             future = self._submit(verified, caller, entries)
             # From here on the call counts until the sequencer has dealt with it, whatever its client does.
             future.add_done_callback(_closer(counted.pop_all()))
         sequenced = await asyncio.shield(future)
-        return await self._answer_for(sequenced.outcome, sequenced.checkpoint, request, caller)
+        if trace is not None:
+            trace.sequenced(verified_s, sequenced)
+        return await self._answer_for(sequenced, request, caller, trace)
 
     @property
     def _is_held_up(self) -> bool:
@@ -173,13 +186,17 @@ class Appending:
 
     async def _answer_for(
         self,
-        outcome: CallOutcome,
-        signed: SignedCheckpoint,
+        sequenced: Sequenced,
         request: log_pb2.AppendRequest,
         caller: Caller,
+        trace: Trace | None,
     ) -> log_pb2.AppendResponse:
+        outcome, signed = sequenced.outcome, sequenced.checkpoint
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
+            committed_s = perf_counter()
             signed = await self._published_beyond(max(outcome.leaf_indices))
+            if trace is not None:
+                trace.stage("publish", committed_s)
         done = _Done(outcome, signed, request.trusted_tree_size)
         sequenced_s = perf_counter()
         if _is_short(done):
@@ -188,6 +205,8 @@ class Appending:
             # What is durable is answered without queueing behind those who only read.
             answer = await self._answering.put(done, weight=len(outcome.leaf_indices), lane=caller.name)
         self._metrics.answered(perf_counter() - sequenced_s)
+        if trace is not None:
+            trace.stage("answer", sequenced_s)
         return answer
 
     async def _published_beyond(self, leaf_index: int) -> SignedCheckpoint:

@@ -167,6 +167,16 @@ class LoggingSection(Section, frozen=True, kw_only=True):
     """Which calls get a line each: request id, caller, member, code, duration."""
 
 
+class TracingSection(Section, frozen=True, kw_only=True):
+    """Says where traces of appends go; for it the extra `otel` has to be installed."""
+
+    otlp_endpoint: str = ""
+    """Collector of OpenTelemetry, by OTLP over gRPC, such as `http://127.0.0.1:4317`; "": no traces."""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    """Share of the calls that are traced whose caller says nothing about it."""
+    service_name: Text = "tlog"
+
+
 class AccessSection(Section, frozen=True, kw_only=True):
     """Says who may read, over gRPC and HTTP; who may append is decided by signatures and the membership."""
 
@@ -211,6 +221,7 @@ class Config(Section, frozen=True, kw_only=True):
     scrub: ScrubSection = field(default_factory=ScrubSection)
     quotas: QuotasSection = field(default_factory=QuotasSection)
     logging: LoggingSection = field(default_factory=LoggingSection)
+    tracing: TracingSection = field(default_factory=TracingSection)
     access: AccessSection = field(default_factory=AccessSection)
     tls: TlsSection = field(default_factory=TlsSection)
     client_tls: ClientTlsSection = field(default_factory=ClientTlsSection)

@@ -19,7 +19,9 @@ from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
 from server.reading_access import ReadingAccess
+from server.status import status_code
 from server.threads import Threads
+from server.tracing import Tracing
 from tlog.errors import MalformedError, OutOfRangeError
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.v1 import log_pb2, log_pb2_grpc
@@ -54,6 +56,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         threads: Threads,
         max_calls: int,
         max_streams: int,
+        tracing: Tracing | None = None,
     ) -> None:
         """Serve a log, with at most so many unary calls and so many streams at a time.
 
@@ -68,12 +71,25 @@ class LogService(log_pb2_grpc.LogServiceServicer):
         self.gate = gate
         self._feed = feed
         self._reading = threads.reading
+        self._tracing = tracing
         self._appending = Appending(log, sequencer, backlog, feed, gate, threads, metrics)
 
     @unary
     async def Append(self, request: log_pb2.AppendRequest, context: Context) -> log_pb2.AppendResponse:
         """Append entries, and prove where they are."""
-        return await self._appending.append(request, self.gate.of(context))
+        if self._tracing is None:
+            return await self._appending.append(request, self.gate.of(context))
+        trace, code = self._tracing.begin(context), "OK"
+        try:
+            return await self._appending.append(request, self.gate.of(context), trace)
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            code = status_code(error).name
+            raise
+        finally:
+            self._tracing.end(trace, f"{log_pb2.DESCRIPTOR.package}.LogService/Append", code)
 
     @unary
     async def GetCheckpoint(

@@ -30,11 +30,22 @@ from tlog.validate import AdmissibleEntry, CallOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommitTimes:
+    """Says when a commit began, began to store, and ended, in seconds of `perf_counter` of this process."""
+
+    began_s: float
+    storing_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sequenced:
     """Says where a call's entries are, and under which durable checkpoint."""
 
     outcome: CallOutcome
     checkpoint: SignedCheckpoint
+    times: CommitTimes | None = None
+    """Of its commit; None where another process made it, or none was made."""
 
 
 class SequencesCalls(Protocol):
@@ -163,13 +174,15 @@ class Sequencer:
             self._deliver(calls, [error] * len(calls))
             return
         self._watch.succeeded()
-        self._report(committed, perf_counter() - started)
+        ended_s = perf_counter()
+        self._report(committed, ended_s - started)
+        times = CommitTimes(began_s=started, storing_s=ended_s - committed.store_seconds, ended_s=ended_s)
         self._deliver(
             calls,
             [
                 outcome
                 if isinstance(outcome, BatchRefusedError)
-                else Sequenced(outcome=outcome, checkpoint=committed.checkpoint)
+                else Sequenced(outcome=outcome, checkpoint=committed.checkpoint, times=times)
                 for outcome in committed.outcomes
             ],
         )

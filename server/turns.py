@@ -43,8 +43,8 @@ class Turns:
         """Return how many calls wait for their turn."""
         return sum(len(lane.waiting) for lane in self._lanes.values())
 
-    async def take(self, caller: str, entries: int) -> None:
-        """Wait until it is a call's turn, which `give_back` ends; a call that is cancelled has none."""
+    def take_at_once(self, caller: str, entries: int) -> bool:
+        """Begin a call's turn, which `give_back` ends, where it need not wait; else returns False."""
         now_s = self._clock()
         if caller != self._newest[0]:
             self._newest_other = self._newest
@@ -53,17 +53,23 @@ class Turns:
         if lane is None:
             lane = self._lanes[caller] = _Lane()
         if lane.waiting or not self._fits(caller, lane, entries):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            lane.waiting.append((entries, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.give_back(caller, entries)
-                raise
-            return
+            return False
         lane.calls += 1
         lane.entries += entries
+        return True
+
+    async def take(self, caller: str, entries: int) -> None:
+        """Wait until it is a call's turn, which `give_back` ends; a call that is cancelled has none."""
+        if self.take_at_once(caller, entries):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lanes[caller].waiting.append((entries, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(caller, entries)
+            raise
 
     def give_back(self, caller: str, entries: int) -> None:
         """End a call's turn, and begin those of the same caller that fit now."""

@@ -33,6 +33,7 @@ from server.reading_access import ReadingAccess
 from server.remote_log import RemoteLog
 from server.remote_sequencer import RemoteSequencer
 from server.threads import Threads, spare_what_stays
+from server.tracing import open_tracing
 from server.wire import (
     Count,
     Counted,
@@ -114,6 +115,7 @@ class Worker:
             ReadingAccess.of(config, log.origin),
             CallerGate.for_log(config, log.origin, log.view),
             threads=Threads.open(stack),
+            tracing=open_tracing(config.tracing, stack),
             max_calls=share(config.grpc.max_concurrent_calls, config),
             max_streams=share(config.grpc.max_concurrent_streams, config),
         )

@@ -202,6 +202,7 @@ HOMES = {
     "grpc_health": ("tlog.client.*", "server.*"),
     "grpc_reflection": ("server.*",),
     "google": ("tlog.client.*", "tlog.gossip.grpc_wire", "tlog.v1.*", "server.*"),
+    "opentelemetry": ("server.tracing",),
     "prometheus_client": ("server.metrics", "server.metrics_merge"),
     "tenacity": ("tlog.client.*",),
     "aiohttp": (
