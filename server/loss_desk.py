@@ -68,7 +68,7 @@ class LossDesk:
         with log.view() as view:
             checkpoint = view.committed().checkpoint
             self._here = Mark(tree_size=checkpoint.tree_size, root_hash=checkpoint.root_hash)
-            is_restored = view.is_restored()
+            is_restored, is_marked = view.is_restored(), view.is_marked()
             if mark is not None:
                 self._gap = check_mark(view, mark.mark)
             else:
@@ -82,6 +82,8 @@ class LossDesk:
                 mark.write(self._here)
             if is_restored:
                 store.set_restored(False)
+            if mark is not None and not is_marked:
+                store.set_marked()
         except StateUnknownError:
             raise
         except StorageError as error:

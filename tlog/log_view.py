@@ -79,6 +79,10 @@ class LogView:
         """Return whether the store was made from a backup, and nobody has vouched for it yet."""
         return self._reader.is_restored()
 
+    def is_marked(self) -> bool:
+        """Return whether a high-water mark is kept of this log: where there is none, it was lost."""
+        return self._reader.is_marked()
+
     def previous_size(self) -> int | None:
         """Return the size that the last commit with entries built upon; None where it was not recorded."""
         return self._reader.previous_size()

@@ -73,6 +73,10 @@ class MarkedStore:
         """Mark the store as made from a backup, or take the mark away. Raises as the contract says."""
         self._store.set_restored(restored)
 
+    def set_marked(self) -> None:
+        """Note for good that a high-water mark is kept of this log. Raises as the contract says."""
+        self._store.set_marked()
+
     def reader(self) -> AbstractContextManager[Reader]:
         """Open a snapshot of the last commit. Raises StorageError."""
         return self._store.reader()

@@ -109,6 +109,7 @@ LAYERS = (
             "tlog.stored_leaves",
             "tlog.mark_check",
             "tlog.marked_store",
+            "tlog.mark_adoption",
             "tlog.freezing",
         ),
         pure=False,

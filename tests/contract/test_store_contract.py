@@ -594,16 +594,32 @@ def test_a_restored_store_says_so_until_somebody_vouches_for_it(store: Store) ->
     assert store.load() == note(edge)
 
 
+def test_a_store_of_which_a_mark_is_kept_says_so_for_good(store: Store) -> None:
+    with pytest.raises(StorageError, match="commit first"):
+        store.set_marked()
+    edge = commit_rows(store, [3])
+    with store.reader() as reader:
+        assert not reader.is_marked()
+    store.set_marked()
+    store.set_marked()
+    grown, batch = batch_of(edge, 2)
+    store.commit(batch, expected=note(edge), new=note(grown), publish=True)
+    with store.reader() as reader:
+        assert reader.is_marked()
+
+
 def test_key_and_mark_are_there_when_an_lmdb_store_is_opened_again(tmp_path: Path) -> None:
     created = LmdbStore.create(tmp_path / "log", ORIGIN, LOG_VKEY)
     created.rebind("other", expected=note(commit_rows(created, [3])), new=b"note", publish=True)
     created.set_frozen(True)
     created.set_restored(True)
+    created.set_marked()
     created.close()
     again = LmdbStore.open(tmp_path / "log", None, None)
     assert (again.origin, again.log_vkey, again.load()) == (ORIGIN, "other", b"note")
     with again.reader() as reader:
         assert reader.is_frozen()
         assert reader.is_restored()
+        assert reader.is_marked()
         assert reader.previous_size() == 0
     again.close()

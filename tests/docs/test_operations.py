@@ -20,24 +20,27 @@ def free_port() -> int:
 
 def test_every_drill_works_as_it_stands_on_the_page(tmp_path: Path) -> None:
     assert len(DRILLS) >= 3
-    port = free_port()
+    ports = {number: free_port() for number in (8650, 8651, 8652)}
     script = ["set -euo pipefail", "set -m", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
     for name, text in DRILLS:
         blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.M | re.S)
         assert blocks, name
         script += [f"echo 'DRILL {name}'", *blocks]
     # The only change: ports that nobody else has.
-    ports = f"s/^# port = 8651/port = {port}/; s/^# port = 865[02]/port = 0/"
-    text = "\n".join(script).replace("127.0.0.1:8651", f"127.0.0.1:{port}")
+    change = "; ".join(f"s/^# port = {number}/port = {port}/" for number, port in ports.items())
+    text = "\n".join(script)
+    for number, port in ports.items():
+        text = text.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")
     init = re.search(r"^tlog init (\S+).*$", text, flags=re.M)
     assert init is not None
-    text = text.replace(init[0], f"{init[0]}\nsed -i '{ports}' {init[1]}/tlog.toml", 1)
+    text = text.replace(init[0], f"{init[0]}\nsed -i '{change}' {init[1]}/tlog.toml", 1)
     done = subprocess.run(
         ["bash", "-c", text],
         cwd=tmp_path,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("TLOG_")},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TLOG_SERVER": f"127.0.0.1:{ports[8650]}",
             "NO_COLOR": "1",
         },
         capture_output=True,

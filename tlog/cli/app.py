@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "rules": ("rules", _GOVERN),
     "governance": ("governance", _GOVERN),
     "accept-loss": ("accept_loss", _GOVERN),
+    "adopt-mark": ("adopt_mark", _RUN),
 }
 """Each command's module here, which has a function or a group of that name (`_` for `-`), and its panel."""
 

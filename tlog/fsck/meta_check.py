@@ -10,7 +10,7 @@ from tlog.errors import ConfigError, MalformedError, VerificationError
 from tlog.fsck.findings import Finding, Findings, Fix, Part
 from tlog.fsck.tree_check import TreeVerdict
 from tlog.note import Verifier, open_note
-from tlog.storage.lmdb_layout import ENTRIES, FORMAT, FROZEN, META, NUMBER, PREVIOUS_SIZE, RESTORED
+from tlog.storage.lmdb_layout import ENTRIES, FORMAT, FROZEN, MARKED, META, NUMBER, PREVIOUS_SIZE, RESTORED
 from tlog.storage.lmdb_pages import DataFile, Row
 
 COMMITTED = b"committed"
@@ -20,7 +20,7 @@ GOVERNANCE_HEAD_NAME = b"governance_head"
 _FORMAT_NAME, _ORIGIN, _VKEY = b"format", b"origin", b"vkey"
 _NAMES = frozenset({
     _FORMAT_NAME, _ORIGIN, _VKEY, COMMITTED, COMMITTED_SIZE, PUBLISHED, GOVERNANCE_HEAD_NAME,
-    PREVIOUS_SIZE, FROZEN, RESTORED,
+    PREVIOUS_SIZE, FROZEN, RESTORED, MARKED,
 })  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def read_meta_rows(
             report(Part.META, key, f"the store's {key.decode()} is not {wanted.decode()!r}", wanted)
     for key in rows.keys() - _NAMES:
         report(Part.META, key, f"the store has a row {key!r}, which means nothing", None)
-    for key in (FROZEN, RESTORED):
+    for key in (FROZEN, RESTORED, MARKED):
         if stored(key):
             report(Part.META, key, f"the mark {key.decode()!r} holds something", b"")
     committed = _open(stored(COMMITTED), origin, {vkey})

@@ -45,8 +45,8 @@ def rebuild_store(
 ) -> None:
     """Make a store of entries that were verified against `committed`, and put it in the old one's place.
 
-    `flags` are "frozen" and "restored", where the store is. The caller holds the writer's lock of the
-    directory. Raises RefusedError for an entry that is none, and StorageError.
+    `flags` are "frozen", "restored" and "marked", where the store is. The caller holds the writer's lock of
+    the directory. Raises RefusedError for an entry that is none, and StorageError.
     """
     building = directory / BUILDING_NAME
     governance = frozenset(governance_indices)
@@ -81,8 +81,8 @@ def build_store(
     """Make a store in a directory of its own, in place of whatever is there.
 
     `entries` are those under `committed`, verified against it before; `is_governance` is asked for each, with
-    its leaf index. `flags` are "frozen" and "restored", where the store is. Raises RefusedError for an entry
-    that is none, and StorageError.
+    its leaf index. `flags` are "frozen", "restored" and "marked", where the store is. Raises RefusedError for
+    an entry that is none, and StorageError.
     """
     shutil.rmtree(building, ignore_errors=True)
     store = LmdbStore.create(building, origin, vkey)
@@ -93,6 +93,8 @@ def build_store(
             store.set_frozen(True)
         if "restored" in flags:
             store.set_restored(True)
+        if "marked" in flags:
+            store.set_marked()
     finally:
         store.close()
     mend_rows(building, [(META, PREVIOUS_SIZE, previous_size)], committed=committed)

@@ -21,7 +21,7 @@ from tlog.fsck.mirror import Mirror
 from tlog.fsck.spool import ByteSpool
 from tlog.fsck.store_check import CheckedStore, ReplaceEntry, check_store, entries_in_order
 from tlog.fsck.store_rebuild import rebuild_store
-from tlog.storage.lmdb_layout import ENTRIES, FROZEN, PREVIOUS_SIZE, RESTORED, TABLES
+from tlog.storage.lmdb_layout import ENTRIES, FROZEN, MARKED, PREVIOUS_SIZE, RESTORED, TABLES
 from tlog.storage.lmdb_mend import Change, mend_rows
 from tlog.storage.lmdb_pages import open_data_file
 from tlog.storage.writer_lock import WriterLock
@@ -258,7 +258,7 @@ def _rebuild(directory: Path, plan: _Plan, show: ShowStage) -> None:
                 governance_indices=plan.checked.governance_indices,
                 committed=meta.note,
                 published=meta.note if published is None or meta.published_size is None else published,
-                flags=[flag.decode() for flag in (FROZEN, RESTORED) if flag in meta.rows],
+                flags=[flag.decode() for flag in (FROZEN, RESTORED, MARKED) if flag in meta.rows],
                 previous_size=None if previous is None else previous.value,
                 progress=bar.advance,
             )

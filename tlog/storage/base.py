@@ -129,6 +129,10 @@ class Reader(Protocol):
         """Return whether the store was made from a backup, and nobody has vouched for it yet."""
         ...
 
+    def is_marked(self) -> bool:
+        """Return whether a high-water mark is kept of this log: where there is none, it was lost."""
+        ...
+
     def previous_size(self) -> int | None:
         """Return the size that the last commit with entries built upon; None where it was not recorded."""
         ...
@@ -190,6 +194,13 @@ class Store(Protocol):
 
     def set_restored(self, restored: bool) -> None:
         """Mark the store as made from a backup, or take the mark away; durable when this returns.
+
+        Raises as `publish` does.
+        """
+        ...
+
+    def set_marked(self) -> None:
+        """Note for good that a high-water mark is kept of this log; durable when this returns.
 
         Raises as `publish` does.
         """

@@ -7,8 +7,8 @@ identities      identity (32 bytes)             leaf index
 business_keys   key (16 bytes), leaf index      nothing
 governance      leaf index                      nothing
 meta            a name                          format, origin, vkey, committed, committed_size, published,
-                                                governance_head, previous_size; frozen and restored are
-                                                there or not
+                                                governance_head, previous_size; frozen, restored and
+                                                marked are there or not
 
 Numbers are 8 bytes, big-endian, so that LMDB's order of keys is their order.
 
@@ -41,3 +41,4 @@ NO_VALUE: Final = b""
 PREVIOUS_SIZE: Final = b"previous_size"
 FROZEN: Final = b"frozen"
 RESTORED: Final = b"restored"
+MARKED: Final = b"marked"

@@ -161,6 +161,10 @@ class LmdbStore:
         """Mark the store as made from a backup, or take the mark away. Raises as the contract says."""
         self._set_flag(b"restored", restored)
 
+    def set_marked(self) -> None:
+        """Note for good that a high-water mark is kept of this log. Raises as the contract says."""
+        self._set_flag(b"marked", True)
+
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open a snapshot of the last commit. Raises StorageError."""
@@ -283,6 +287,10 @@ class _LmdbSnapshot:
     @property
     def restored(self) -> bool:
         return self._get(b"meta", b"restored") is not None
+
+    @property
+    def marked(self) -> bool:
+        return self._get(b"meta", b"marked") is not None
 
     @property
     def previous_size(self) -> int | None:

@@ -37,6 +37,7 @@ class _MemorySnapshot:
     partial_tiles: dict[tuple[int, int], bytes]
     frozen: bool = False
     restored: bool = False
+    marked: bool = False
     previous_size: int | None = None
 
     def tile(self, level: int, index: int) -> bytes | None:
@@ -111,6 +112,7 @@ class MemoryStore:
                 tree_size=batch.tree_size,
                 partial_tiles=_partial_tiles(state, batch),
                 restored=state.restored,
+                marked=state.marked,
                 previous_size=state.tree_size,
             )
 
@@ -142,6 +144,15 @@ class MemoryStore:
             if self._state.committed is None:
                 raise StorageError("nothing is committed yet, so there is no log to mark: commit first")
             self._state = replace(self._state, restored=restored)
+
+    def set_marked(self) -> None:
+        """Note for good that a high-water mark is kept of this log. Raises as the contract says."""
+        self._gate.require_no_reader_here()
+        with self._writing:
+            self._require_open()
+            if self._state.committed is None:
+                raise StorageError("nothing is committed yet, so there is no log to mark: commit first")
+            self._state = replace(self._state, marked=True)
 
     def publish(self, checkpoint: bytes) -> None:
         """Make a checkpoint note the published one. Raises StorageError before the first commit."""

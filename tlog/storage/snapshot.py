@@ -71,6 +71,11 @@ class Snapshot(Protocol):
         ...
 
     @property
+    def marked(self) -> bool:
+        """Return whether a high-water mark is kept of the log."""
+        ...
+
+    @property
     def previous_size(self) -> int | None:
         """Return the size that the last commit built upon, or None."""
         ...
@@ -208,6 +213,10 @@ class SnapshotReader:
     def is_restored(self) -> bool:
         """Return whether the store was made from a backup, and nobody has vouched for it yet."""
         return self._snapshot.restored
+
+    def is_marked(self) -> bool:
+        """Return whether a high-water mark is kept of this log: where there is none, it was lost."""
+        return self._snapshot.marked
 
     def previous_size(self) -> int | None:
         """Return the size that the last commit with entries built upon; None where it was not recorded."""
