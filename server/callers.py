@@ -16,8 +16,6 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.message import Message
 
-from tlog.certificates import certificate_uris
-
 # Quoted: the class takes type arguments only in its stubs.
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
@@ -52,6 +50,8 @@ class Callers:
         """Say whose certificate (PEM or DER) this is."""
         caller = self._known.get(certificate)
         if caller is None:
+            from tlog.certificates import certificate_uris  # here: a server without TLS starts without X.509
+
             digest = sha256(certificate).hexdigest()[:16]
             caller = Caller(name=f"certificate {digest}", uris=certificate_uris(certificate))
             with self._lock:

@@ -20,7 +20,6 @@ from tlog.monitor.grpc_source import GrpcSource
 from tlog.policy import Policy
 from tlog.tile_source.base import TileSource
 from tlog.tile_source.directory import DirectoryTileSource
-from tlog.tile_source.http import HttpTileSource
 from tlog.tile_source.trust import LogPolicy
 from tlog.tile_source.verified import VerifiedTiles
 from tlog.tls import ClientTls
@@ -64,6 +63,8 @@ class TileLeaves:
         self._source: TileSource
         self._close: Callable[[], None] = lambda: None
         if "://" in tiles:
+            from tlog.tile_source.http import HttpTileSource  # and with it an HTTP client: a fifth of a start
+
             source = HttpTileSource(tiles, timeout_s=timeout_s, tls=tls)
             self._source, self._close = source, source.close
         else:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tlog.errors import StorageError
 from tlog.gossip.call_limits import CallLimits
@@ -39,13 +40,14 @@ from tlog.node.following import MemberFollower, ShownWatch, TreeFollower
 from tlog.node.leaves import EntryLeaves, TileLeaves
 from tlog.node.member_peers import addresses_to_ask
 from tlog.node.repeating import repeat
-from tlog.node.roles import run_monitor, run_witness
 from tlog.node.shown_file import ShownFile
 from tlog.node.standing import alerts_directory, load_policy, shown_path, tree_directory
 from tlog.policy import Policy
 from tlog.storage.writer_lock import WriterLock
 from tlog.tls import ClientTls, ServerTls, read_client_tls
-from tlog.witness.app import WitnessServer
+
+if TYPE_CHECKING:
+    from tlog.witness.app import WitnessServer
 
 _LOGGER = logging.getLogger("tlog.node")
 MEMBERSHIP_S = 600.0
@@ -221,9 +223,15 @@ class Node:
                     reading=reading,
                 )
                 yield repeat(f"the membership of {log.origin}", members.follow, period_s=MEMBERSHIP_S)
+        # What a role needs is loaded with it: most nodes only gossip, and HTTP is a quarter of their start.
         if config.monitor.config_path:
+            from tlog.node.roles import run_monitor
+
             yield run_monitor(Path(config.monitor.config_path), evidence_directory, found)
         if config.witness.config_path:
+            from tlog.node.roles import run_witness
+            from tlog.witness.app import WitnessServer
+
             # What it convicts is put where gossip spreads it.
             self._witness = WitnessServer(
                 Path(config.witness.config_path), also_keep_in=evidence_directory, on_evidence=found
