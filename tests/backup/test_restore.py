@@ -25,6 +25,7 @@ from tlog.errors import (
     StoreInUseError,
     TlogError,
 )
+from tlog.freezing import thaw_store
 from tlog.log import Log
 from tlog.log_view import LogView
 from tlog.note import sign_note
@@ -93,9 +94,24 @@ def test_a_frozen_log_stays_frozen(log: BackedUpLog, tmp_path: Path) -> None:
     with Log.open(log.store_path, log.alliance.signer) as frozen:
         frozen.freeze()
     log.back_up(tmp_path / "backup")
-    restore(log, plan(log, log.copy_in(tmp_path / "backup")), tmp_path / "store")
+    made = plan(log, log.copy_in(tmp_path / "backup"))
+    restore(log, made, tmp_path / "store")
     with view_of(tmp_path / "store") as view:
         assert view.is_frozen()
+    assert made.is_frozen
+
+
+def test_a_log_that_grew_since_it_was_frozen_was_thawed(log: BackedUpLog, tmp_path: Path) -> None:
+    with Log.open(log.store_path, log.alliance.signer) as frozen:
+        frozen.freeze()
+    log.back_up(tmp_path / "backup")
+    thaw_store(log.store_path)
+    log.grow(20)
+    made = plan(log, log.copy_in(tmp_path / "backup"), mirror_of(log, tmp_path / "mirror"))
+    restore(log, made, tmp_path / "store")
+    with view_of(tmp_path / "store") as view:
+        assert not view.is_frozen()
+    assert made.is_frozen is None
 
 
 def test_an_export_without_a_manifest_can_be_restored(log: BackedUpLog, tmp_path: Path) -> None:
@@ -306,8 +322,15 @@ def test_a_restore_that_breaks_off_leaves_nothing_in_the_place_and_goes_on_when_
             data.write_bytes(flipped(data.read_bytes(), 8 * at))
         yield Silent()
 
+    @contextmanager
+    def second(label: str, total: int | None) -> Iterator[Silent]:
+        with pytest.raises(StoreInUseError, match="another restore works in"):
+            restore(log, made, tmp_path / "store")
+        yield Silent()
+
     with pytest.raises(KeyboardInterrupt):
         restore(log, made, tmp_path / "store", show=killed)
+    restore(log, made, tmp_path / "other-store", show=second)
     with pytest.raises(ProofError, match="is not what was verified: look at disk and memory"):
         restore(log, made, tmp_path / "store", show=damaging)
     assert not (tmp_path / "store").exists()

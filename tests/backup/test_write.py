@@ -71,6 +71,7 @@ def test_a_backup_holds_all_that_is_committed_and_says_what_was_published(
     assert (manifest.tree_size, manifest.previous_size, manifest.taken_s) == (310, 300, log.taken_s)
     assert log.keys.open(manifest.published).tree_size == 300
     assert (written.previous_tree_size, written.verified_from) == (0, 0)
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
     copy = log.copy_in(tmp_path / "backup")
     assert (copy.newest.vkey, copy.manifest) == (log.alliance.signer.vkey, manifest)
 

@@ -12,7 +12,10 @@ crash between the two renames of `_put_in_place` leaves both under other names, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from tlog.errors import (
     ProofError,
     SplitViewError,
     StorageError,
+    StoreInUseError,
     TlogError,
 )
 from tlog.fsck.findings import Report
@@ -67,6 +71,17 @@ class Plan:
         """Return who knows of the largest tree beyond the one to restore; None where nobody does."""
         furthest = max(self.known, key=lambda known: known.tree_size, default=None)
         return furthest if furthest is not None and furthest.tree_size > self.tree_size else None
+
+    @property
+    def is_frozen(self) -> bool | None:
+        """Return whether the log was frozen at this size, by the manifest; None where nothing says so.
+
+        One that was frozen and grew was thawed; one that grew since its backup may have been frozen since.
+        """
+        manifest = self.copy.manifest
+        if manifest is None or manifest.tree_size != self.tree_size:
+            return None
+        return manifest.is_frozen
 
     @property
     def missing_entries(self) -> int:
@@ -145,6 +160,11 @@ def restore_store(
     StorageError.
     """
     require_free(target, replace=replace)
+    with _alone(target.parent):
+        return _restore(plan, target, opens, show)
+
+
+def _restore(plan: Plan, target: Path, opens: OpenCheckpoint, show: ShowStage) -> Path | None:
     lock = WriterLock(target) if target.is_dir() else None
     try:
         building = target.parent / f".{target.name}.restoring"
@@ -154,6 +174,23 @@ def restore_store(
     finally:
         if lock is not None:
             lock.release()
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let one restore at a time work in a directory; the lock ends with the process."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreInUseError(f"another restore works in {directory}: wait until it is done") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def require_free(target: Path, *, replace: bool) -> None:
@@ -218,7 +255,6 @@ def _build(plan: Plan, building: Path, opens: OpenCheckpoint, show: ShowStage) -
     checkpoint, manifest = plan.newest.checkpoint, plan.copy.manifest
     is_as_backed_up = manifest is not None and manifest.tree_size == checkpoint.tree_size
     previous_size = manifest.previous_size if manifest is not None and is_as_backed_up else None
-    is_frozen = manifest is not None and manifest.is_frozen
     with show("restored", checkpoint.tree_size) as bar:
         build_store(
             building,
@@ -228,7 +264,7 @@ def _build(plan: Plan, building: Path, opens: OpenCheckpoint, show: ShowStage) -
             is_governance=lambda _, entry: is_governance(entry.event),
             committed=plan.newest.note,
             published=_published(plan, opens),
-            flags=["restored", *(["frozen"] if is_frozen else [])],
+            flags=["restored", *(["frozen"] if plan.is_frozen else [])],
             previous_size=None if previous_size is None else NUMBER.pack(previous_size),
             progress=bar.advance,
         )

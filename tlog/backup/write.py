@@ -53,6 +53,7 @@ def write_backup(
     """
     manifest = copy.manifest
     assert manifest is not None
+    _make_directory(directory)
     with Export.begin(PacedSource(source=copy.source, pace=pace), keys.open, directory) as export:
         size, before = copy.newest.checkpoint.tree_size, export.previous_tree_size
         if export.is_behind:
@@ -81,6 +82,16 @@ def write_backup(
         verified_from=start,
         is_frozen=manifest.is_frozen,
     )
+
+
+def _make_directory(directory: Path) -> None:
+    """Make the folder where it is not there yet; not everybody who has an account may read every log."""
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be made: {error.strerror}") from error
 
 
 def _put_manifest(directory: Path, manifest: Manifest) -> None:

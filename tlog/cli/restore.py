@@ -222,7 +222,7 @@ def _document(plan: Plan, log_dir: Path, silent: list[str], kept: Path | None, *
         "root_hash": plan.newest.checkpoint.root_hash.hex(),
         "backup_tree_size": plan.copy.newest.checkpoint.tree_size,
         "backup_taken_s": None if manifest is None else manifest.taken_s,
-        "frozen": None if manifest is None else manifest.is_frozen,
+        "frozen": plan.is_frozen,
         "caught_up_from": plan.caught_up_from,
         "missing_entries": plan.missing_entries,
         "newest_known": None
@@ -250,12 +250,14 @@ def _say(plan: Plan, log_dir: Path, kept: Path | None, *, written: bool) -> None
             "caught up": None
             if plan.caught_up_from is None
             else f"{plural(added, 'entry', 'entries')} from {plan.caught_up_from}",
-            "frozen": None if manifest is None or not manifest.is_frozen else "yes",
+            "frozen": "yes" if plan.is_frozen else None,
             "kept": None if kept is None else f"the store that was there is {kept}",
         }
     )
-    if manifest is None:
-        remark("note: there is no manifest beside these tiles, so nothing says whether the log was frozen")
+    if plan.is_frozen is None:
+        remark(
+            "note: nothing says whether the log was frozen at this size; if it was, `tlog freeze` it again"
+        )
     say("restored and checked" if written else "verified; nothing was written")
     if plan.ahead is None:
         if plan.known:
