@@ -26,6 +26,7 @@ from tlog.merkle import (
     inclusion_proofs_from_range,
     leaf_hash,
     prove_range,
+    verified_inclusion_proofs,
     verify_inclusion,
     verify_range,
 )
@@ -79,6 +80,15 @@ def check_range(start: int, end: int, size: int) -> None:
 def test_every_range_proof_verifies_and_gives_the_naive_inclusion_proofs() -> None:
     for start, end, size in ranges(40):
         check_range(start, end, size)
+
+
+def test_proofs_read_from_a_verified_range_are_those_derived_from_it_and_none_of_a_bad_one() -> None:
+    for start, end, size in ranges(16):
+        leaves, left, right = LEAVES[start:end], side(0, start), side(end, size)
+        derived = inclusion_proofs_from_range(leaves, start, size, left, right)
+        assert verified_inclusion_proofs(leaves, start, size, left, right, root(size)) == derived
+        for bad in with_a_flipped_bit(leaves):
+            assert rejects(verified_inclusion_proofs, bad, start, size, left, right, root(size))
 
 
 def test_larger_range_proofs_verify_and_give_the_naive_inclusion_proofs() -> None:

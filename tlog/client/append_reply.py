@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tlog.client.trusted_log import VerifiedCheckpoint
 from tlog.client.wire import decode_inclusion_proof, decode_range_proof, decode_size
 from tlog.errors import ProofError
-from tlog.merkle import inclusion_proofs_from_range, leaf_hash, verify_inclusion, verify_range
+from tlog.merkle import leaf_hash, verified_inclusion_proofs, verify_inclusion
 from tlog.receipt import Receipt, format_receipt
 from tlog.v1 import log_pb2
 
@@ -110,9 +110,9 @@ def _new_proofs(
             f"{len(new)} from {new[0]} to {new[-1]}: they must be contiguous, in the order sent"
         )
     leaves = [hashes[index] for index in new]
-    arguments = (leaves, proof.start, checkpoint.tree_size, proof.left, proof.right)
-    verify_range(*arguments, checkpoint.root_hash)
-    paths = inclusion_proofs_from_range(*arguments)
+    paths = verified_inclusion_proofs(
+        leaves, proof.start, checkpoint.tree_size, proof.left, proof.right, checkpoint.root_hash
+    )
     return {index: tuple(path) for index, path in zip(new, paths, strict=True)}
 
 

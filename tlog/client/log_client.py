@@ -168,7 +168,7 @@ class LogClient:
         checkpoint = open_note(reply.checkpoint)
         # First, as a log that was rolled back contradicts itself in more ways, and this one names it.
         try:
-            anchor.accept(checkpoint, reply.consistency_proof)
+            proven = anchor.accept(checkpoint, reply.consistency_proof)
         except ConsistencyUnprovenError:
             # What it proves here may convict it without any path.
             with suppress(ProofError, RemoteError):
@@ -176,8 +176,7 @@ class LogClient:
             raise
         appended = verify_append_reply(entries, reply, checkpoint, anchor.tree_size)
         self._scrutiny.look_at(entries, appended)
-        accept = self._keeper.accept_published if cosigned else self._keeper.accept
-        accept(anchor, checkpoint, reply.consistency_proof)
+        self._keeper.accept_proven(anchor, proven, checkpoint, published=cosigned)
         return appended
 
     @guarded

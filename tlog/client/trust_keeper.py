@@ -65,6 +65,17 @@ class TrustKeeper:
         """
         self._settle(anchor, anchor.accept(candidate, consistency_proof), candidate)
 
+    def accept_proven(
+        self, anchor: TrustedLog, proven: TrustedLog, candidate: VerifiedCheckpoint, *, published: bool
+    ) -> None:
+        """Take in a checkpoint for which `anchor.accept` returned `proven`, fresh where it is `published`.
+
+        Raises as `accept` does, and as `accept_published` does.
+        """
+        self._settle(anchor, proven, candidate)
+        if published:
+            self._verify_freshness(candidate)
+
     def accept_published(
         self, anchor: TrustedLog, candidate: VerifiedCheckpoint, consistency_proof: Sequence[bytes]
     ) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tlog.errors import ProofError
 from tlog.merkle.arguments import check_hash, check_hashes, check_size
-from tlog.merkle.compact_range import compact_range_nodes, fold_right_edge, trailing_zeros
+from tlog.merkle.compact_range import count_compact_range_nodes, fold_right_edge, trailing_zeros
 from tlog.merkle.hashing import EMPTY_ROOT, node_hash
 
 
@@ -139,14 +139,44 @@ def verify_range(
     Requires 0 <= start < end <= tree_size < 2**63 with end = start + len(leaf_hashes); `left` and `right` are
     the compact ranges of `[0, start)` and `[end, tree_size)` in increasing leaf order. Raises ProofError.
     """
+    _verified_levels(leaf_hashes, start, tree_size, left, right, root_hash)
+
+
+def verified_inclusion_proofs(
+    leaf_hashes: Sequence[bytes],
+    start: int,
+    tree_size: int,
+    left: Sequence[bytes],
+    right: Sequence[bytes],
+    root_hash: bytes,
+) -> list[list[bytes]]:
+    """Do `verify_range`, and return what `inclusion_proofs_from_range` would, hashing the tree once for both.
+
+    Raises ProofError.
+    """
+    levels = _verified_levels(leaf_hashes, start, tree_size, left, right, root_hash)
+    return _paths(levels, start, len(leaf_hashes))
+
+
+def _verified_levels(
+    leaf_hashes: Sequence[bytes],
+    start: int,
+    tree_size: int,
+    left: Sequence[bytes],
+    right: Sequence[bytes],
+    root_hash: bytes,
+) -> list[tuple[int, list[bytes]]]:
+    """Return what `_levels_from_range` does, and check the root as well."""
     check_hash(root_hash, "the root hash", ProofError)
-    computed = _levels_from_range(leaf_hashes, start, tree_size, left, right)[-1][1][0]
+    levels = _levels_from_range(leaf_hashes, start, tree_size, left, right)
+    computed = levels[-1][1][0]
     if computed != root_hash:
         raise ProofError(
             f"the range proof of {len(leaf_hashes)} leaves from {start} on in a tree of {tree_size} leads to "
             f"root {computed.hex()}, not to {root_hash.hex()}: "
             "the entries, their indices, the proof or the checkpoint are not the log's"
         )
+    return levels
 
 
 def inclusion_proofs_from_range(
@@ -159,6 +189,11 @@ def inclusion_proofs_from_range(
     `prove_inclusion` would give. Raises ProofError.
     """
     levels = _levels_from_range(leaf_hashes, start, tree_size, left, right)
+    return _paths(levels, start, len(leaf_hashes))
+
+
+def _paths(levels: list[tuple[int, list[bytes]]], start: int, count: int) -> list[list[bytes]]:
+    """Read the paths of `count` leaves from `start` on out of the levels above them."""
     # From the root down: a node's path is its sibling, if it has one, and then its parent's path.
     paths: list[list[bytes]] = [[]]
     parent_first = 0
@@ -168,7 +203,7 @@ def inclusion_proofs_from_range(
             for position in range(len(nodes))
         ]
         parent_first = first
-    return paths[start - parent_first :][: len(leaf_hashes)]
+    return paths[start - parent_first :][:count]
 
 
 def _path_shape(index: int, last: int) -> tuple[int, int]:
@@ -202,7 +237,7 @@ def _levels_from_range(
     if not start < end <= tree_size:
         raise ProofError(f"leaves [{start}, {end}) are not a range of a tree of {tree_size} leaves")
     for part, part_start, part_end in ((left, 0, start), (right, end, tree_size)):
-        count = len(compact_range_nodes(part_start, part_end))
+        count = count_compact_range_nodes(part_start, part_end)
         what = f"the range proof's part for leaves [{part_start}, {part_end})"
         check_hashes(part, what, ProofError, length=count)
 
