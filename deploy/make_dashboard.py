@@ -44,6 +44,20 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Witness calls per second", "ops", {
         "{{witness}} {{outcome}}": "sum by (witness, outcome) (rate(tlog_publish_witness_calls_total[1m]))",
     }),
+    ("Since each witness cosigned", "s", {
+        "{{witness}}": "time() - tlog_publish_witness_cosigned_timestamp_seconds",
+    }),
+    ("Signing", "short", {
+        "signs": 'tlog_health_check_ok{check="signing"}',
+        "restored, and something is missing": "tlog_restore_gap",
+        "frozen": "tlog_log_frozen",
+        "signer away": "tlog_signer_away",
+    }),
+    ("Scrub: since all of it was found right", "s", {"age": "tlog_scrub_age_seconds"}),
+    ("Calls turned away per second", "ops", {
+        "over quota": "rate(tlog_admission_over_quota_calls_total[1m])",
+        "queue full": "rate(tlog_append_pushback_calls_total[1m])",
+    }),
     ("Disk", "bytes", {
         "free": "tlog_disk_free_bytes",
         "floor": "tlog_disk_min_free_bytes",

@@ -96,7 +96,9 @@ def open_log(
         raise
     stack.callback(log.close)
     watch_store(store)
-    return log, cosigner, LossDesk(log, marked, mark, guard)
+    desk = LossDesk(log, marked, mark, guard)
+    metrics.watch_restore_gap(lambda: desk.has_gap)
+    return log, cosigner, desk
 
 
 def _remote_vkey(line: SignerLine, store: LmdbStore) -> str:

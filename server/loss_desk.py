@@ -89,6 +89,11 @@ class LossDesk:
         except StorageError as error:
             guard.stop_signing(str(error), "mend that, and start the server again")
 
+    @property
+    def has_gap(self) -> bool:
+        """Return whether the mark does not vouch for the store, and nobody has accepted that yet."""
+        return self._gap is not None
+
     def commit(self, entries: Sequence[AdmissibleEntry]) -> Committed:
         """Commit the call of an acceptance, and let the signing go on when it was taken.
 

@@ -146,6 +146,21 @@ class Metrics:
             ["witness", "outcome"],
             registry=self.registry,
         )
+        self._witness_cosigned = Gauge(
+            "tlog_publish_witness_cosigned_timestamp_seconds",
+            "Unix time at which a witness last cosigned, as far as this run of the server knows.",
+            ["witness"],
+            registry=self.registry,
+        )
+        self._restore_gap = Gauge(
+            "tlog_restore_gap",
+            "1 while nothing is signed because the store is older than what this log had signed.",
+            registry=self.registry,
+        )
+
+    def watch_restore_gap(self, has_gap: Callable[[], bool]) -> None:
+        """Look at scrape time whether the store is known to be older than what was signed."""
+        self._restore_gap.set_function(lambda: float(has_gap()))
 
     def frozen(self, is_frozen: bool) -> None:
         """Say whether the log is frozen."""
@@ -298,6 +313,8 @@ class Metrics:
     def witness_asked(self, url: str, outcome: str) -> None:
         """Count one call to a witness; `outcome` is `cosigned`, or the name of the error."""
         self._witness_calls.labels(url, outcome).inc()
+        if outcome == "cosigned":
+            self._witness_cosigned.labels(url).set_to_current_time()
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Count one finished gRPC call."""

@@ -1,10 +1,10 @@
 """Serve an aiohttp application to strangers: as many connections as were agreed, none that dawdles.
 
 aiohttp closes a connection that does not complete the head of its next request in time (the first one too,
-since 3.14.4), and bounds the size of a head. Added here: beyond a number of connections new ones are turned
-away at once, nothing is decompressed on the application's behalf, and no name of a host in a request line can
-end the handling of its connection, which would never be closed then. The time and the size of a body are the
-application's to bound, for it reads the body.
+since 3.14.4), and bounds the size of a head. Added here: beyond a number of connections, of all or of one
+host, new ones are turned away at once, nothing is decompressed on the application's behalf, and no name of a
+host in a request line can end the handling of its connection, which would never be closed then. The time and
+the size of a body are the application's to bound, for it reads the body.
 """
 
 from __future__ import annotations
@@ -29,24 +29,34 @@ _GOODBYE_S = 2.0
 """How long the other side may take to agree that a TLS connection ends."""
 
 
+_FEW_CONNECTIONS = 8
+"""So many are nobody's too many."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
     """Bounds what connections may hold."""
 
     max_connections: int = 500
+    """Of all hosts; of one host half as many, so that nobody takes all of them."""
     idle_timeout_s: float = 30.0
     """How long a connection may take until the head of its next request is complete."""
     stop_timeout_s: float = 10.0
     """How long `stop` waits for requests in flight."""
 
+    @property
+    def max_connections_of_host(self) -> int:
+        """Return how many connections one host may have."""
+        return min(self.max_connections, max(_FEW_CONNECTIONS, self.max_connections // 2))
+
 
 class HttpListener:
     """Listens on one address for one application; belongs to the event loop that made it."""
 
-    def __init__(self, runner: web.AppRunner, max_connections: int) -> None:
+    def __init__(self, runner: web.AppRunner, limits: HttpLimits) -> None:
         """Take over a runner that is set up; use `start`."""
         self._runner = runner
-        self._max_connections = max_connections
+        self._limits = limits
         self._listening: asyncio.Server | None = None
         self.port = 0
         """The port that is listened on, which the system may have chosen."""
@@ -79,7 +89,7 @@ class HttpListener:
         await runner.setup()
         assert runner.server is not None  # after `setup`
         runner.server.request_factory = _HostlessRequests(runner.server.request_factory)
-        self = cls(runner, limits.max_connections)
+        self = cls(runner, limits)
         try:
             self._listening = await asyncio.get_running_loop().create_server(
                 self._accept,
@@ -106,9 +116,9 @@ class HttpListener:
 
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server
-        if server is None or len(server.connections) >= self._max_connections:
+        if server is None or len(server.connections) >= self._limits.max_connections:
             return _Busy()
-        return server()
+        return _Door(server, self._limits.max_connections_of_host)
 
 
 class _HostlessRequests:
@@ -131,6 +141,28 @@ class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
         """Log, but what a stranger's broken HTTP has caused only as a detail."""
         broken = isinstance(kwargs.get("exc_info"), HttpProcessingError)
         self.logger.log(logging.DEBUG if broken else level, msg, *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Door(asyncio.Protocol):
+    """Looks who comes, and hands the connection on to aiohttp, unless that host has enough of them."""
+
+    def __init__(self, server: web.Server, max_of_host: int) -> None:
+        self._server = server
+        self._max_of_host = max_of_host
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        host = _host(transport)
+        others = (connection.transport for connection in self._server.connections)
+        of_host = sum(other is not None and _host(other) == host for other in others)
+        protocol = _Busy() if of_host >= self._max_of_host else self._server()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+def _host(transport: asyncio.BaseTransport) -> str | None:
+    address = transport.get_extra_info("peername")
+    return str(address[0]) if address else None
 
 
 class _Busy(asyncio.Protocol):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from _support.command_line import Ended, tlog
 from _support.real_server import RealServer, running
+
+from tlog.cli import operator_status
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,20 @@ def test_status_shows_size_rate_lag_disk_and_health(server: RealServer) -> None:
     table = tlog("status", server.metrics_url).out
     for name in shown:
         assert name in table
+
+
+def test_every_line_of_status_is_a_metric_that_the_server_has(server: RealServer) -> None:
+    page = httpx.get(server.metrics_url).text
+    for name in (
+        *operator_status.ROWS.values(),
+        operator_status.APPENDED,
+        operator_status.SIZE,
+        operator_status.PUBLISHED,
+    ):
+        assert re.search(rf"^{name} \S+$", page, flags=re.MULTILINE), name
+    # These have a line for each witness, of which there is none here.
+    for name in (operator_status.WITNESS_CALLS, operator_status.COSIGNED):
+        assert re.search(rf"^# TYPE {name} \w+$", page, flags=re.MULTILINE), name
 
 
 @pytest.mark.parametrize("command", ["status", "doctor"])

@@ -193,3 +193,11 @@ def test_a_stop_is_not_held_up_by_calls_that_wait_for_verification(tmp_path: Pat
         running.stop()
         assert time.monotonic() - started < 12
         assert all(future.code() is not grpc.StatusCode.OK for future in futures)
+
+
+def test_metadata_beyond_its_limit_is_refused_and_the_next_call_answered(channel: grpc.Channel) -> None:
+    request = log_pb2.GetCheckpointRequest()
+    with pytest.raises(grpc.RpcError) as refused:
+        stub(channel).GetCheckpoint(request, timeout=20, metadata=[("x-large", "y" * 40_000)])
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stub(channel).GetCheckpoint(request, timeout=20).checkpoint

@@ -118,6 +118,7 @@ def test_otherwise_nothing_is_signed_and_what_is_there_is_still_answered_for(
     assert command + lost + "--reason TEXT --sign KEY…`" in str(caught.value)
     assert rig.log.append([rig.alliance.entry(1)]).already_present == (True,)
     assert rig.written == mark
+    assert rig.desk.has_gap
 
 
 def test_a_restored_store_without_a_mark_is_not_built_upon(rig: Rig) -> None:
@@ -150,6 +151,7 @@ def test_an_acceptance_by_name_is_the_next_entry_and_the_log_goes_on(rig: Rig) -
         rig.log.append([entry])  # not past the desk
     outcome = rig.accept(entry)
     assert outcome.leaf_indices == (rig.here.tree_size,)
+    assert not rig.desk.has_gap
     rig.guard.require_signing()
     rig.log.append([rig.alliance.entry(5)])
     # Sent again, as a client does that lost the answer, it is where it was.

@@ -14,6 +14,22 @@ from tlog.errors import RemoteError
 from tlog.exit_codes import ExitCode
 
 RATE_OVER_S = 1.0
+APPENDED = "tlog_append_entries_total"
+SIZE = "tlog_tree_size_entries"
+PUBLISHED = "tlog_published_size_entries"
+WITNESS_CALLS = "tlog_publish_witness_calls_total"
+COSIGNED = "tlog_publish_witness_cosigned_timestamp_seconds"
+ROWS = {
+    "checkpoint_age_s": "tlog_checkpoint_age_seconds",
+    "queued_entries": "tlog_sequencer_queue_entries",
+    "pushed_back_calls": "tlog_append_pushback_calls_total",
+    "over_quota_calls": "tlog_admission_over_quota_calls_total",
+    "disk_free_bytes": "tlog_disk_free_bytes",
+    "disk_min_free_bytes": "tlog_disk_min_free_bytes",
+    "disk_horizon_s": "tlog_disk_horizon_seconds",
+    "scrub_age_s": "tlog_scrub_age_seconds",
+}
+"""Which metric each line shows as it is."""
 _SAMPLE = re.compile(r"^(?P<name>[a-z_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
@@ -49,6 +65,13 @@ def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tup
         value = one(name)
         return None if value is None or value in (float("inf"),) or value != value else int(value)
 
+    def labelled(wanted: str) -> dict[str, float]:
+        return {
+            " ".join(value for _, value in labels): value
+            for (name, labels), value in samples.items()
+            if name == wanted
+        }
+
     _, body = get(f"{address}/readyz", log.tls(), log.timeout_s)
     try:
         readiness = json.loads(body)
@@ -56,8 +79,9 @@ def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tup
         wrong = [f"{check['check']}: {check['reason']}" for check in readiness["checks"] if not check["ok"]]
     except (ValueError, KeyError, TypeError) as error:
         raise _not_a_log(address) from error
-    appended, earlier = one("tlog_append_entries_total"), before.get(("tlog_append_entries_total", ()))
-    size, published = whole("tlog_tree_size_entries"), whole("tlog_published_size_entries")
+    appended, earlier = one(APPENDED), before.get((APPENDED, ()))
+    size, published = whole(SIZE), whole(PUBLISHED)
+    now_s = time.time()
     rows: dict[str, Json] = {
         "ready": ready,
         "wrong": wrong,
@@ -67,22 +91,10 @@ def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tup
         "entries_per_s": None
         if appended is None or earlier is None
         else round((appended - earlier) / seconds, 1),
-        "checkpoint_age_s": one("tlog_checkpoint_age_seconds"),
-        "queued_entries": whole("tlog_sequencer_queue_entries"),
-        "pushed_back_calls": whole("tlog_append_pushback_calls_total"),
-        "disk_free_bytes": whole("tlog_disk_free_bytes"),
-        "disk_min_free_bytes": whole("tlog_disk_min_free_bytes"),
-        "disk_horizon_s": whole("tlog_disk_horizon_seconds"),
-        "scrub_age_s": one("tlog_scrub_age_seconds"),
-        "witness_calls": {
-            " ".join(value for _, value in labels): value
-            for (name, labels), value in samples.items()
-            if name == "tlog_publish_witness_calls_total"
-        },
-        "pushed_back_by_quota": {
-            " ".join(value for _, value in labels): value
-            for (name, labels), value in samples.items()
-            if name.startswith("tlog_quota_") and name.endswith("_total")
+        **{row: one(name) if row.endswith("age_s") else whole(name) for row, name in ROWS.items()},
+        "witness_calls": labelled(WITNESS_CALLS),
+        "witness_cosigned_s_ago": {
+            witness: round(now_s - cosigned_s, 1) for witness, cosigned_s in labelled(COSIGNED).items()
         },
     }
     return rows, ready
@@ -94,7 +106,7 @@ def _samples(address: str, log: LogOptions) -> Samples:
         (one["name"], tuple(_LABEL.findall(one["labels"] or ""))): float(one["value"])
         for one in _SAMPLE.finditer(body.decode("utf-8", "replace"))
     }
-    if status != 200 or ("tlog_tree_size_entries", ()) not in found:
+    if status != 200 or (SIZE, ()) not in found:
         raise _not_a_log(address)
     return found
 
