@@ -26,6 +26,7 @@ from server.cosigned_note import add_newer_signatures
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner
 from server.publisher import CheckpointFeed
+from server.round_proofs import RoundProofs
 from tlog.errors import (
     PolicyError,
     RemoteError,
@@ -38,7 +39,7 @@ from tlog.freshness import MAX_SKEW_S
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
 from tlog.note import Signature, add_signatures, parse_note
-from tlog.policy import Policy, open_checkpoint
+from tlog.policy import Policy, can_form_quorum, open_checkpoint
 
 _LOGGER = logging.getLogger("tlog.publisher")
 
@@ -234,7 +235,8 @@ class WitnessedPublisher:
             return True
         started_s = monotonic()
         answers = self._answers_for(target)
-        asking = {self._ask_in_task(witness, target, answers) for witness in self._due_witnesses()}
+        proofs = RoundProofs(self._log, target.tree_size, self._reading)
+        asking = {self._ask_in_task(witness, target, proofs, answers) for witness in self._due_witnesses()}
         while not await self._publish_if_quorum(target, answers):
             if not asking:
                 self._metrics.round_failed()
@@ -265,17 +267,17 @@ class WitnessedPublisher:
         ]
 
     def _ask_in_task(
-        self, witness: _Witness, target: SignedCheckpoint, answers: dict[str, _Answer]
+        self, witness: _Witness, target: SignedCheckpoint, proofs: RoundProofs, answers: dict[str, _Answer]
     ) -> asyncio.Task[tuple[Signature, ...]]:
-        witness.asking = self._loop.create_task(self._ask(witness, target, answers))
+        witness.asking = self._loop.create_task(self._ask(witness, target, proofs, answers))
         return witness.asking
 
     async def _ask(
-        self, witness: _Witness, target: SignedCheckpoint, answers: dict[str, _Answer]
+        self, witness: _Witness, target: SignedCheckpoint, proofs: RoundProofs, answers: dict[str, _Answer]
     ) -> tuple[Signature, ...]:
         """Ask one witness; no answer, whatever the reason, is an empty one, and puts it off for a while."""
         try:
-            signatures = tuple(await self._ask_in_sync(witness, target))
+            signatures = tuple(await self._ask_in_sync(witness, target, proofs))
         except Exception as error:
             witness.failures += 1
             pause_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(witness.failures - 1, 16))
@@ -293,12 +295,12 @@ class WitnessedPublisher:
         self._metrics.witness_asked(witness.client.url, "cosigned")
         return signatures
 
-    async def _ask_in_sync(self, witness: _Witness, target: SignedCheckpoint) -> Sequence[Signature]:
+    async def _ask_in_sync(
+        self, witness: _Witness, target: SignedCheckpoint, proofs: RoundProofs
+    ) -> Sequence[Signature]:
         for _ in range(MAX_RESYNCS):
             old_size = witness.tree_size
-            proof = await self._loop.run_in_executor(
-                self._reading, self._log.prove_consistency, old_size, target.tree_size
-            )
+            proof = await proofs.prove(old_size)
             try:
                 return await witness.client.add_checkpoint(old_size, proof, target.note, self._timeout_s)
             except WitnessConflictError as conflict:
@@ -318,6 +320,8 @@ class WitnessedPublisher:
 
     async def _publish_if_quorum(self, target: SignedCheckpoint, answers: Mapping[str, _Answer]) -> bool:
         answered = [signature for answer in answers.values() for signature in answer.signatures]
+        if not self._may_suffice(answered):
+            return False
         note = add_signatures(target.note, [*await self._own_cosignature(target), *answered])
         try:
             open_checkpoint(note, self._policy)
@@ -330,6 +334,18 @@ class WitnessedPublisher:
             await self._publish(note)
         self._published_at_s = monotonic()
         return True
+
+    def _may_suffice(self, answered: Sequence[Signature]) -> bool:
+        """Return whether the policy may be met by now: it costs a check of every signature to find out."""
+        signed = {(signature.name, signature.key_id) for signature in answered}
+        return can_form_quorum(
+            self._policy,
+            [
+                witness.name
+                for witness in self._policy.witnesses
+                if (witness.verifier.name, witness.verifier.key_id) in signed
+            ],
+        )
 
     def _add_newer(self, note: bytes, signatures: Sequence[Signature]) -> bytes:
         verifiers = [witness.verifier for witness in self._policy.witnesses]

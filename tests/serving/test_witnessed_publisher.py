@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from _support.alliance import ORIGIN, Alliance, key
 
+from server import witnessed_publisher
 from server.metrics import Metrics
 from server.own_cosigner import OwnCosigner
 from server.publisher import CheckpointFeed
 from server.witnessed_publisher import WitnessedPublisher
+from tlog.checkpoint import Checkpoint
 from tlog.cosignature import CosignatureSigner, CosignatureVerifier
 from tlog.errors import (
     RemoteError,
@@ -25,7 +27,7 @@ from tlog.errors import (
 )
 from tlog.log import Log
 from tlog.note import Signature, Verifier, open_note, parse_note
-from tlog.policy import build_policy, open_checkpoint, parse_policy
+from tlog.policy import Policy, build_policy, open_checkpoint, parse_policy
 from tlog.receipt import verify_receipt
 from tlog.storage.memory import MemoryStore
 from tlog.storage.memory_witness_store import MemoryWitnessStore
@@ -171,6 +173,34 @@ def test_a_checkpoint_is_published_with_the_quorum_and_the_logs_own_time() -> No
             assert r.own_verifier.timestamp_s(opened.signatures[0].signature) == TIME_S
             receipt = r.log.receipt(0)
             assert verify_receipt(r.alliance.governance[0], receipt, r.policy).tree_size == size
+
+    asyncio.run(scenario())
+
+
+def test_a_round_makes_one_proof_and_checks_no_signature_before_the_quorum_may_be_met(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with rig(threshold=3) as r:
+            before = r.append(*r.alliance.governance)
+            await r.published(before)
+            proven: list[tuple[int, int | None]] = []
+            checked: list[int] = []
+
+            def prove(size1: int, size2: int | None = None) -> list[bytes]:
+                proven.append((size1, size2))
+                return Log.prove_consistency(r.log, size1, size2)
+
+            def open_counted(note: bytes, policy: Policy) -> Checkpoint:
+                checked.append(len(parse_note(note)[1]))
+                return open_checkpoint(note, policy)
+
+            monkeypatch.setattr(r.log, "prove_consistency", prove)
+            monkeypatch.setattr(witnessed_publisher, "open_checkpoint", open_counted)
+            size = r.append(r.alliance.entry(1))
+            await r.published(size)
+            assert proven == [(before, size)]
+            assert checked == [5], "the log's signature, its own cosignature, and three witnesses'"
 
     asyncio.run(scenario())
 
