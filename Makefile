@@ -13,7 +13,7 @@ INSTALLED := .venv/installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate fuzz sbom audit clean
+.PHONY: help venv test lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate fuzz faults sbom audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ audit: ## ask the PyPI advisory database about every pinned version (needs the n
 
 fuzz: $(INSTALLED) ## feed every parser and every call with damaged bytes (5 minutes; ARGS="--seconds 60 --target note")
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+faults: $(INSTALLED) ## let a log fail in every way, 1,000 rounds (30 minutes; ARGS="--rounds 100 --only kill-step,eio")
+	$(BIN)/python -m tests.fault $(ARGS)
 
 serve: $(INSTALLED) ## serve a log of one's own from ./my-log, made by `tlog init` the first time
 	@test -e my-log || $(BIN)/tlog init my-log --origin $(ORIGIN)

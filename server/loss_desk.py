@@ -77,8 +77,10 @@ class LossDesk:
             guard.hold(HOLD, ReadOnly(reason=self._gap.reason, way_out=self._way_out(self._gap)))
             return
         try:
-            if mark is not None and mark.mark != self._here:
-                # A crash came between the last commit and its mark: nobody was told of that commit.
+            if mark is not None:
+                # A crash may have come between the last commit and its mark: nobody was told of that commit.
+                # And where the mark says so already, the page cache does, and perhaps not the disk: a sync
+                # that fails leaves what it did not write (tlog.storage.page_cache).
                 mark.write(self._here)
             if is_restored:
                 store.set_restored(False)

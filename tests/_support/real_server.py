@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -129,12 +129,17 @@ def start(
     return start_with_config(path, tls=tls)
 
 
-def start_with_config(path: Path, *, tls: ClientTls | None = None) -> RealServer:
-    """Start the server with a configuration file as it is; otherwise as `start`."""
+def start_with_config(
+    path: Path, *, tls: ClientTls | None = None, program: Sequence[str] = ("server",)
+) -> RealServer:
+    """Start the server with a configuration file as it is; otherwise as `start`.
+
+    `program` is the module to run, with what it is told before the server's own arguments.
+    """
     # A file, not a pipe: nobody reads while the test runs, and a full pipe would stop the server.
     errors = tempfile.NamedTemporaryFile("w+", prefix="tlog-server-", suffix=".stderr")  # noqa: SIM115
     process = subprocess.Popen(
-        [sys.executable, "-m", "server", "--config", str(path), "--json"],
+        [sys.executable, "-m", *program, "--config", str(path), "--json"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -16,7 +16,7 @@ from tlog.governance import Restored, build_restored
 from tlog.log import Log
 from tlog.marked_store import MarkedStore
 from tlog.storage.base import Store
-from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
+from tlog.storage.high_water_mark import SLOT_SPACING_BYTES, HighWaterMarkFile, Mark
 from tlog.storage.memory import MemoryStore
 from tlog.validate import verify_entries
 
@@ -102,6 +102,23 @@ def test_after_a_crash_between_a_commit_and_its_mark_the_mark_is_mended(rig: Rig
     rig.set_mark(before)
     rig.open()
     rig.guard.require_signing()
+    assert rig.written == rig.here
+
+
+def test_a_mark_that_says_so_already_is_written_anew_for_the_disk_perhaps_lacks_it(rig: Rig) -> None:
+    """A sync that failed leaves a mark in the page cache that a power cut takes back."""
+    before = rig.path.read_bytes()
+    rig.open()
+    assert rig.written == rig.here
+    changed = rig.path.read_bytes()
+    assert changed != before
+    # Without the slot that was there before, it is still the same mark.
+    rig.path.write_bytes(bytes(len(changed)))
+    with rig.path.open("r+b") as file:
+        for at in (0, SLOT_SPACING_BYTES):
+            if changed[at : at + SLOT_SPACING_BYTES] != before[at : at + SLOT_SPACING_BYTES]:
+                file.seek(at)
+                file.write(changed[at : at + SLOT_SPACING_BYTES])
     assert rig.written == rig.here
 
 

@@ -41,6 +41,7 @@ from tlog.errors import (
 )
 from tlog.integrate import TreeEdge
 from tlog.storage import lmdb_environment
+from tlog.storage.lmdb_pages import open_data_file
 from tlog.storage.lmdb_store import LmdbStore
 
 Make = Callable[..., LmdbStore]
@@ -992,6 +993,21 @@ def test_a_cut_off_or_overwritten_data_file_is_told_and_never_mapped(path: Path,
     (path / "data.mdb").write_bytes(data)
     with opened(path) as store:
         assert size_of(store.load()) == 300
+
+
+def test_a_page_of_zeros_is_told_at_the_first_read_of_all(path: Path, create: Make) -> None:
+    store = create()
+    commit_rows(store, [300])
+    store.close()
+    with open_data_file(path) as file:
+        row = file.get("meta", b"format")
+        assert row is not None
+    with (path / "data.mdb").open("r+b") as raw:
+        raw.seek(row.start - row.start % 4096)
+        raw.write(bytes(4096))
+    for read_only in (True, False):
+        with pytest.raises(CorruptionError, match="damaged"):
+            LmdbStore.open(path, ORIGIN, LOG_VKEY, read_only=read_only)
 
 
 def test_a_garbage_lock_file_is_made_anew(path: Path, create: Make) -> None:

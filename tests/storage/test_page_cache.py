@@ -1,4 +1,4 @@
-"""What a broken sync left in the page cache is not believed: it is written anew, or the store does not open."""
+"""What a broken sync left in the page cache is not believed: it is written anew, or nothing is opened."""
 
 from __future__ import annotations
 

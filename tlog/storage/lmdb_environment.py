@@ -173,6 +173,8 @@ class LmdbEnvironment:
                 if transaction is not None:
                     try:
                         yield transaction
+                    except lmdb.Error as error:  # a damaged page, met by whoever reads
+                        raise translated(self.path, error) from error
                     finally:
                         transaction.abort()
                     return
