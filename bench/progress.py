@@ -102,7 +102,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Tell something that is not the result."""
         if not self._quiet:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, soft_wrap=True)
 
     def _stepped(self, show: Advance) -> Advance:
         def advance(steps: int) -> None:
