@@ -99,6 +99,10 @@ class RealNode:
             time.sleep(0.1)
         return status
 
+    def wait_to_say(self, words: str) -> None:
+        """Wait until stderr has these words: what is in the status is said a moment later."""
+        self.wait_for(lambda _: words in self.errors)
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal that ends it, and return the exit code."""
         if self.process.poll() is None:

@@ -71,6 +71,13 @@ class RealServer:
             return self._final_errors
         return Path(self._errors.name).read_text(encoding="utf-8", errors="replace")
 
+    def wait_to_say(self, words: str, *, timeout_s: float = 30.0) -> None:
+        """Wait until stderr has these words: what a call tells is written down before or after its answer."""
+        end_s = time.monotonic() + timeout_s
+        while words not in self.errors:
+            assert time.monotonic() < end_s, f"it did not say {words!r}:\n{self.errors}"
+            time.sleep(0.02)
+
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None

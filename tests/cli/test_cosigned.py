@@ -149,7 +149,9 @@ def test_a_witness_that_stopped_makes_the_log_stale_and_an_append_that_waits_fai
         for command in READS.values():
             ended = witnessed.run(*command, "--max-age", 2)
             assert ended.code == 1, ended
-            assert re.search(r"cosigned [3-9] s ago, and at most 2 s are allowed", ended.err), ended.err
+            assert re.search(r"cosigned ([3-9]|[1-9][0-9]+) s ago, and at most 2 s are allowed", ended.err), (
+                ended.err
+            )
             assert "fresh:" not in ended.err
         document = witnessed.run("checkpoint", "--max-age", 2, "--json").error
         assert (document["code"], document["exit_code"]) == ("stale_checkpoint", 1)
@@ -194,8 +196,11 @@ def test_a_log_as_init_makes_it_dates_its_receipts_and_goes_on_when_nothing_is_a
 
         first_s = not_later_than_s()
         assert before_s <= first_s <= time.time()
-        time.sleep(2)
-        assert first_s < not_later_than_s() <= time.time()
+        end_s = time.monotonic() + 60
+        while (later_s := not_later_than_s()) <= first_s:
+            assert time.monotonic() < end_s
+            time.sleep(0.2)
+        assert later_s <= time.time()
         assert "cosigner_key_path is not set" not in server.errors
         assert server.stop() == 0
 
@@ -214,7 +219,7 @@ def test_an_older_directory_without_a_cosigner_serves_as_before_and_says_what_is
         ended = tlog("verify", tmp_path / "r.entry", "--policy", policy)
         assert ended.code == 0
         assert "not later than" not in ended.out
-        assert "cosigner_key_path is not set" in server.errors
+        server.wait_to_say("cosigner_key_path is not set")
         assert f"tlog keygen {ORIGIN} --cosigner" in server.errors
 
 

@@ -66,7 +66,7 @@ def test_a_log_is_frozen_beside_its_server_and_goes_on_being_read(
         assert "takes no new entry" in run(directory, server, "status").out
         assert run(directory, server, "receipt", 0, "--out", tmp_path / "receipt").code == 0
         assert gauge(server, "tlog_log_frozen") == 1
-        assert "THIS LOG IS FROZEN at size 3" in server.errors
+        server.wait_to_say("THIS LOG IS FROZEN at size 3")
         assert not (directory / "store" / "freeze-requested").exists()
         again = tlog("freeze", directory, "--json")
         assert (again.code, again.json["tree_size"]) == (0, 3)

@@ -95,7 +95,7 @@ def test_two_nodes_convict_a_log_that_shows_each_another_history(
                     verified = tlog("evidence", "verify", evidence, "--policy", policy, "--json")
                     assert verified.code == 0
                     assert alliance.signer.vkey in verified.out
-                    assert "CRITICAL" in node.errors
+                    node.wait_to_say("CRITICAL")
                 assert other.end() == 0
             assert one.end() == 0
     # Whatever is shown next, also to a new process: refused.
@@ -203,7 +203,7 @@ def test_a_peer_that_gossips_forged_checkpoints_is_dropped_and_convicts_nobody(
                 assert liar.calls == 1
                 assert status["is_well"]
                 assert status["evidence"] == []
-                assert "sent what no honest node sends" in node.errors
+                node.wait_to_say("sent what no honest node sends")
             # The other way round: the liar calls.
             with RealNode(directory) as node, grpc.insecure_channel(node.address) as channel:
                 exchange = gossip_pb2_grpc.GossipServiceStub(channel).Exchange
@@ -294,7 +294,7 @@ def test_a_node_runs_a_monitor_and_a_witness_as_well(
                     or f" {size}," in tlog("monitor", "status", monitor, "--json").out
                 )
             )
-            assert "the witness w.example serves http://127.0.0.1:" in node.errors
+            node.wait_to_say("the witness w.example serves http://127.0.0.1:")
             assert node.end() == 0
             assert "Traceback" not in node.errors
 

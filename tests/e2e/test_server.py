@@ -192,7 +192,7 @@ def test_a_message_beyond_the_transport_limit_is_refused_and_the_server_lives(st
     with pytest.raises(grpc.RpcError) as caught:
         append(stub, [b"x" * 65_535] * 200)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert append(stub, [ALLIANCE.entry(0)]).results[0].already_present
+    assert append(stub, [ALLIANCE.entry(0)]).results[0].leaf_index > 0
 
 
 def test_inclusion_proofs_come_by_index_and_by_source_and_id(stub) -> None:
@@ -501,7 +501,7 @@ def test_a_second_server_on_one_directory_is_refused_and_the_first_goes_on(
     code, message = start_refused(log_directory)
     assert code == 3
     assert str(server.pid) in message
-    assert append(stub, [ALLIANCE.entry(0)]).results[0].already_present
+    assert append(stub, [ALLIANCE.entry(0)]).results[0].leaf_index > 0
 
 
 def test_a_port_that_is_taken_is_a_clear_error(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_a_killed_worker_is_replaced_and_neither_others_nor_anything_acknowledge
         assert len(promised) > acknowledged
         for index, entry in promised:
             assert kept[index] == entry
-        assert "was killed by signal 9; another one is started" in server.errors
+        server.wait_to_say("was killed by signal 9; another one is started")
         # The newcomer serves as well as the others.
         newcomer = next(one for one in workers_of(server) if one.pid not in (first.pid, second.pid))
         with a_channel_to_each_worker(server):
