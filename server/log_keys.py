@@ -19,7 +19,7 @@ from server.own_cosigner import OwnCosigner
 from server.signer_watch import SignerWatch
 from server.signing_guard import SigningGuard
 from tlog.core_dumps import forbid_core_dumps
-from tlog.errors import ConfigError, SignerAwayError
+from tlog.errors import ConfigError, CorruptionError, SignerAwayError
 from tlog.key_file import AsksPassphrase, read_cosigner_key_file, read_key_file
 from tlog.log import Log
 from tlog.marked_store import MarkedStore
@@ -29,6 +29,7 @@ from tlog.remote_signer import RemoteCosigner, RemoteSigner, SignerLine, log_key
 from tlog.storage.base import Store
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.pending_batch import PENDING_NAME, PendingBatchFile
+from tlog.stored_leaves import check_newest_leaves
 
 _LOGGER = logging.getLogger("tlog.server")
 
@@ -42,9 +43,9 @@ def open_log(
 ) -> tuple[Log, OwnCosigner | None, LossDesk]:
     """Open the log of a configuration, with its own cosigner, if it has one; `stack` closes all of it.
 
-    `watch_store` is given the store once it is open. `guard` is asked before every signature, and holds while
-    a signer process is away, or while the high-water mark does not vouch for the store. Belongs to the event
-    loop. Raises ConfigError, and what `Log` and
+    `watch_store` is given the store once it is open. `guard` is asked before every signature, holds while a
+    signer process is away or the high-water mark does not vouch for the store, and stops where the leaves of
+    the last commit are not what was signed. Belongs to the event loop. Raises ConfigError, and what `Log` and
     `LmdbStore.open` raise.
     """
     settings = config.log
@@ -95,6 +96,11 @@ def open_log(
         store.close()
         raise
     stack.callback(log.close)
+    try:
+        with log.view() as view:
+            check_newest_leaves(view)
+    except CorruptionError as error:
+        guard.found_damage(error)
     watch_store(store)
     desk = LossDesk(log, marked, mark, guard)
     metrics.watch_restore_gap(lambda: desk.has_gap)

@@ -9,6 +9,9 @@ from tlog.integrate import TILE_HEIGHT, TILE_WIDTH, TreeEdge, integrate
 from tlog.log_view import LogView
 from tlog.merkle import leaf_hash
 
+NEWEST_TILES = 16
+"""How many tiles of leaves a start looks at: more than the largest commit of a server has."""
+
 
 def check_stored_leaves(view: LogView, tile_index: int) -> int:
     """Check the leaves of one tile of the lowest level; returns how many there are.
@@ -44,6 +47,20 @@ def check_stored_leaves(view: LogView, tile_index: int) -> int:
         if found_index != index:
             raise CorruptionError(f"the (source, id) of stored entry {index} leads to entry {found_index}")
     return len(entries)
+
+
+def check_newest_leaves(view: LogView) -> None:
+    """Check the leaves of the last commit, but no more than NEWEST_TILES tiles of them.
+
+    For a start: what a commit wrote last is what a disk that failed, or lost its power, may not have.
+    Raises CorruptionError, which names what is wrong.
+    """
+    size = view.tree_size
+    if size:
+        first = (view.previous_size() or 0) // TILE_WIDTH
+        last = (size - 1) // TILE_WIDTH
+        for tile_index in range(max(min(first, last), last - NEWEST_TILES + 1), last + 1):
+            check_stored_leaves(view, tile_index)
 
 
 def check_stored_root(view: LogView) -> None:

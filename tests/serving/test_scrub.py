@@ -18,6 +18,7 @@ from tlog.client import LogClient
 from tlog.errors import CorruptionError, TlogError
 from tlog.log import Log
 from tlog.policy import parse_policy
+from tlog.stored_leaves import check_newest_leaves
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
@@ -125,3 +126,36 @@ def test_a_server_stops_signing_when_a_stored_entry_is_flipped_underneath(
 
         wait_for(is_refused)
         assert client.checkpoint().tree_size >= 305
+
+
+@pytest.mark.parametrize(("index", "is_newest"), [(100, False), (600, True), (604, True)])
+def test_the_leaves_of_the_last_commit_are_looked_at_and_no_others(
+    tmp_path: Path, index: int, is_newest: bool
+) -> None:
+    alliance = Alliance()
+    with fill(tmp_path / "store", alliance) as log:
+        log.append([alliance.entry(1_000)])
+        with log.view() as view:
+            check_newest_leaves(view)
+        flip_bytes_in(log, "entries", number(index), 100)
+        with log.view() as view:
+            if is_newest:
+                with pytest.raises(CorruptionError, match=f"stored entry {index} hashes to"):
+                    check_newest_leaves(view)
+            else:
+                check_newest_leaves(view)
+
+
+def test_a_server_that_starts_on_a_damaged_last_commit_reads_on_and_signs_nothing(tmp_path: Path) -> None:
+    alliance = Alliance()
+    config = make_log_directory(tmp_path / "log", alliance, config=CONFIG + "[scrub]\nenabled = false\n")
+    store = tmp_path / "log" / "store"
+    with Log.open(store, alliance.signer) as log:
+        log.append(alliance.entries(0, 300))
+    row = row_of(store, "entries", number(77))
+    flip_bytes(store, row.start + 100)
+    policy = parse_policy(f"log {alliance.signer.vkey}\nquorum none\n".encode())
+    with serving(config) as server, LogClient(server.grpc_address, policy, checkpoint_file=None) as client:
+        with pytest.raises(TlogError, match=r"read-only.*stored entry 77 hashes to"):
+            client.append([alliance.entry(1_000)])
+        assert client.checkpoint().tree_size == 304
