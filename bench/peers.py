@@ -52,7 +52,7 @@ def run(settings: Settings, progress: Progress) -> Result:
         (generator,) = stack.enter_context(generators(1))
         # Never the same twice: a peer keeps what an earlier run sent it, and may refuse it.
         generator.next_event = time_ns() // 1_000
-        ways = WAYS[:2] if settings.profile == "tiny" else WAYS
+        ways = WAYS if settings.peers else WAYS[:2]
         contenders = own_contenders(settings, tree_size, ways, generator, stack, progress)
         contenders += library_contenders(settings, tree_size, (BATCH, 1), generator, stack)
         for text in settings.peers:
