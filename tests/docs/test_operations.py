@@ -42,6 +42,7 @@ def test_every_drill_works_as_it_stands_on_the_page(tmp_path: Path) -> None:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TLOG_SERVER": f"127.0.0.1:{ports[8650]}",
             "NO_COLOR": "1",
+            "XDG_STATE_HOME": str(tmp_path / "state"),  # what is trusted stays in the test
         },
         capture_output=True,
         text=True,
