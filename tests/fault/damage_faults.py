@@ -7,6 +7,7 @@ member can verify is right; and what is signed on top is the tree of the true en
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 import urllib.error
@@ -105,6 +106,41 @@ def damaged_server(this: Round) -> None:
         assert server.stop() == 0
     promises.check_store(directory / "store")
     this.note("servers that stopped signing and were mended")
+
+
+def cut_off_below_server(this: Round) -> None:
+    """Cut the data file off below a running server: what is not there any more cannot be read (SIGBUS)."""
+    directory, promises = this.fresh()
+    config = directory / "server.toml"
+    config.write_text(SETTINGS + "[scrub]\nentries_per_s = 20000.0\n")
+    file = directory / "store" / "data.mdb"
+    with start_with_config(config) as server:
+        load = Load(server, promises, count(FIRST_EVENT))
+        try:
+            assert load.wait_for(20)
+            os.truncate(file, PAGE_BYTES * this.chance.randrange(2, file.stat().st_size // PAGE_BYTES))
+            load.wait_for(100, timeout_s=1.5)
+        finally:
+            is_running = server.is_running
+            server.kill()
+            load.end()
+    this.note("servers that went on" if is_running else "servers that ended")
+    report = _checked(this, directory / "store")
+    if report is not None and report.is_sound:
+        promises.check_store(directory / "store")
+        this.note("nothing in use was cut off")
+        return
+    this.note("fsck names the damage")
+    # Nothing is signed on top: the start is refused, or the server only reads.
+    try:
+        server = start_with_config(config)
+    except RuntimeError as error:
+        assert "Traceback" not in str(error), error
+        this.note("starts refused")
+        return
+    with server:
+        _wait_until_read_only(server)
+        this.note("read-only after the start")
 
 
 def _damaged(this: Round, damage: Callable[[Path], None]) -> None:

@@ -36,6 +36,7 @@ FAULTS = {
     "server-eio": Fault(server_faults.broken_disk_of_server, 18, 1, 5.0),
     "server-power-cut": Fault(server_faults.power_cut_of_server, 25, 0, 0.5),
     "server-flip": Fault(damage_faults.damaged_server, 8, 1, 5.0),
+    "server-cut-off": Fault(damage_faults.cut_off_below_server, 8, 0, 4.0),
     "clock": Fault(server_faults.wrong_clock, 8, 1, 5.0),
     "two-servers": Fault(server_faults.two_servers, 4, 0, 3.0),
     "sigstop": Fault(server_faults.stopped_server, 4, 1, 65.0),
