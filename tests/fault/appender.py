@@ -70,7 +70,7 @@ class Appender:
 
         With `read` nothing is appended: every entry is read, with its receipt.
         """
-        answers = directory / "answers"
+        answers = directory.with_name(f"{directory.name}-answers")  # on no disk that is full
         answers.unlink(missing_ok=True)
         order = {
             "directory": str(directory),

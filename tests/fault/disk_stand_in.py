@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import pickle
+import resource
 import signal
 import struct
 import threading
@@ -52,6 +53,8 @@ class Plan:
     fail_writes: bool = True
     fail_syncs: bool = True
     error: int = errno.EIO
+    most_file_bytes: int = 0
+    """How long a file may become, by the kernel's own limit, which cuts writes short."""
     record: str = ""
     """A file that every step is appended to, as pickled Steps."""
     clock: str = ""
@@ -99,6 +102,10 @@ class DiskStandIn:
         found = replace_calls(Path(lmdb.cpython.__file__), addresses)
         assert found >= {"pwrite", "fdatasync"}, f"LMDB calls only {found}"
         self._install_in_os()
+        if self._plan.most_file_bytes:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._plan.most_file_bytes, hard))
         if self._plan.clock:
             real, clock = time.time, Path(self._plan.clock)
             time.time = lambda: real() + float(clock.read_text())

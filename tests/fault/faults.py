@@ -24,6 +24,7 @@ class Fault:
 
 FAULTS = {
     "kill-step": Fault(store_faults.kill_at_a_step, 210, 33, 0.15),
+    "small-disk": Fault(store_faults.small_disk, 40, 0, 0.3),
     "enospc": Fault(store_faults.full_disk, 100, 10, 0.2),
     "eio": Fault(store_faults.broken_disk, 150, 8, 0.3),
     "power-cut": Fault(store_faults.power_cut, 210, 18, 0.1),

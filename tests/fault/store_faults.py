@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 from fault.disk_stand_in import Step, steps_of
@@ -45,8 +48,48 @@ def full_disk(this: Round) -> None:
     )
     assert code == 0, code
     this.note("refused for want of room" if failures else "found room")
-    assert all("StorageError" in told or "StateUnknownError" in told for told in failures), failures
+    known = ("StorageError", "StateUnknownError", "ReadOnlyError")
+    assert all(told.startswith(known) for told in failures), failures
     _go_on(this, directory, promises, batches)
+
+
+def small_disk(this: Round) -> None:
+    """A disk that is full before all is written: a small filesystem, or a limit on the file."""
+    directory, promises = this.fresh()
+    batches = batches_of(this.chance, 12)
+    with ExitStack() as stack:
+        room_bytes = this.chance.randrange(2**16)
+        if this.number % 2 and _mounted(directory, room_bytes, stack):
+            this.note("small filesystems")
+            plan = {}
+        else:
+            plan = {"most_file_bytes": (directory / "store" / "data.mdb").stat().st_size + room_bytes}
+            this.note("limits on a file")
+        code, failures = this.bench.append(directory, promises, batches, **plan)
+        assert code == 0, code
+        assert failures, "there was room"
+        if (directory / "ballast").exists():
+            (directory / "ballast").unlink()
+        _go_on(this, directory, promises, batches)
+
+
+def _mounted(directory: Path, room_bytes: int, stack: ExitStack) -> bool:
+    """Put a filesystem with so much room in the place of a log's directory; False where nobody may."""
+    if os.geteuid() != 0:
+        return False
+    aside = directory.with_name(f"{directory.name}-aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    directory.rename(aside)
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tlog-fault", str(directory)]
+    is_mounted = not subprocess.run(command, check=False, capture_output=True).returncode
+    if is_mounted:
+        stack.callback(subprocess.run, ["umount", str(directory)], check=True)
+    shutil.copytree(aside, directory, dirs_exist_ok=True)
+    if is_mounted:
+        disk = os.statvfs(directory)
+        (directory / "ballast").write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - room_bytes)))
+    return is_mounted
 
 
 def broken_disk(this: Round) -> None:
