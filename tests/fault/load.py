@@ -59,7 +59,7 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def wait_for(self, more: int, timeout_s: float = 20.0) -> bool:
+    def wait_for(self, more: int, timeout_s: float = 60.0) -> bool:
         """Wait until so many more entries were acknowledged; False where the server ended before."""
         wanted, end_s = len(self._promises.kept) + more, time.monotonic() + timeout_s
         while len(self._promises.kept) < wanted and not self.broken:
