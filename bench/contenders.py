@@ -26,7 +26,7 @@ from bench.settings import Settings
 from bench.workload import fillers, signed_events
 
 REPLY_BYTES: Final = 1_000  # of the empty server: about what tlog answers to one event
-FILL_BATCH: Final = 10_000
+FILL_BATCH: Final = 100_000
 
 TLOG: Final = Work(
     signatures="yes",
@@ -110,7 +110,12 @@ def own_contenders(
 
 
 def library_contenders(
-    settings: Settings, tree_size: int, batches: Sequence[int], generator: Generator, stack: ExitStack
+    settings: Settings,
+    tree_size: int,
+    batches: Sequence[int],
+    generator: Generator,
+    stack: ExitStack,
+    progress: Progress,
 ) -> list[Contender]:
     """Give libraries that hold as many entries, each called in this process, one batch after the other."""
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -121,8 +126,10 @@ def library_contenders(
         library = kind(Path(folder))
         stack.callback(library.close)
         entries = (filler.entry for filler in fillers(0, tree_size))
-        while part := list(islice(entries, FILL_BATCH)):
-            library.append(part)
+        with progress.running(f"filling {kind.name} with {tree_size:,} entries", tree_size) as advance:
+            while part := list(islice(entries, FILL_BATCH)):
+                library.append(part)
+                advance(len(part))
         for batch in batches:
             way = Way(batch=batch, in_flight=1)
             # One by one each entry is a durable transaction: a quarter of a window would be a minute's work.

@@ -54,7 +54,7 @@ def run(settings: Settings, progress: Progress) -> Result:
         generator.next_event = time_ns() // 1_000
         ways = WAYS if settings.peers else WAYS[:2]
         contenders = own_contenders(settings, tree_size, ways, generator, stack, progress)
-        contenders += library_contenders(settings, tree_size, (BATCH, 1), generator, stack)
+        contenders += library_contenders(settings, tree_size, (BATCH, 1), generator, stack, progress)
         for text in settings.peers:
             contenders += given_contenders(settings, peer_from(text), text, ways, generator)
         entries = signed_events(0, 0, settings.window_events)
@@ -67,7 +67,7 @@ def run(settings: Settings, progress: Progress) -> Result:
         }
         samples = interleaved(
             {"V": verify, **measurements},
-            rounds=settings.rounds if settings.is_full else min(settings.rounds, 3),
+            rounds=settings.few_rounds,
             progress=progress,
             what=f"the same entries for everybody, tlog with {tree_size:,}",
         )

@@ -54,6 +54,8 @@ port = 0
 port = 0
 [tiles]
 port = 0
+[limits]
+max_queue_s = 60.0
 [quotas]
 member_events_per_s = 1e9
 member_bytes_per_s = 1e12
@@ -67,6 +69,7 @@ caller_calls_per_s = 1e9
 caller_concurrent_calls = 100000
 """
 # Without quotas: the load generators are one member at one address, and what is asked is what the log can do.
+# And where the machine stalls for seconds a call waits, and shows it, when elsewhere it would be pushed back.
 
 
 def prefilled_log(

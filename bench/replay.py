@@ -94,7 +94,7 @@ def _replay_rows(
         measurements[f"replay, {name}"] = _replaying(settings, checked, served, of_set, cores)
     samples = interleaved(
         measurements,
-        rounds=settings.rounds,
+        rounds=settings.few_rounds,
         progress=progress,
         what=f"replaying {events:,} events behind {tree_size:,}",
     )

@@ -55,6 +55,11 @@ class Settings:
                 )
 
     @property
+    def few_rounds(self) -> int:
+        """Return the rounds of what takes long and spreads little: three in a short run."""
+        return self.rounds if self.is_full else min(self.rounds, 3)
+
+    @property
     def is_full(self) -> bool:
         """Return whether time does not matter."""
         return self.profile == "full"

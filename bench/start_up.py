@@ -72,7 +72,7 @@ def _starts(settings: Settings, originals: dict[int, Path], progress: Progress) 
         for size, original in originals.items():
             directory = stack.enter_context(in_place(settings, original))
             measurements[str(size)] = partial(_start, directory)
-        samples = interleaved(measurements, rounds=settings.rounds, progress=progress, what="starting")
+        samples = interleaved(measurements, rounds=settings.few_rounds, progress=progress, what="starting")
     rows = [_row("imports alone", "s", [seconds for seconds, _ in samples["bare"]], {})]
     for size in originals:
         at = {"tree_size": size}
