@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from _support.command_line import REPOSITORY, Ended, tlog
 
+from tlog.encrypted_key_file import PassphraseCost, encrypt_key
 from tlog.key_file import read_key_file
 
 PASSPHRASE = "a passphrase that is nowhere"
@@ -43,12 +44,13 @@ def with_passphrase(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a plain key and an encrypted one."""
+    """Make a plain key and an encrypted one, of which a guess costs little: it is opened many times."""
     folder = tmp_path_factory.mktemp("keys")
-    assert tlog("keygen", "plain.example", "--out", folder / "plain.key").code == 0
-    made = with_passphrase("keygen", "locked.example", "--out", folder / "locked.key", "--encrypt", "--json")
-    assert made.code == 0, made
-    assert made.json["encrypted"] == "yes"
+    for name in ("plain", "locked"):
+        assert tlog("keygen", f"{name}.example", "--out", folder / f"{name}.key").code == 0
+    locked, vkey = folder / "locked.key", (folder / "locked.key.vkey").read_text().strip()
+    cheap = PassphraseCost(operations=1, memory_bytes=8_192)
+    locked.write_text(encrypt_key(locked.read_text().strip(), vkey, PASSPHRASE.encode(), cost=cheap))
     return folder
 
 
@@ -111,6 +113,7 @@ def test_governance_and_members_sign_with_encrypted_keys(served, tmp_path: Path)
     locked = tmp_path / "governor.key"
     assert with_passphrase("key", "encrypt", served.governor(1), "--out", locked).code == 0
     made = with_passphrase("keygen", "vault", "--out", tmp_path / "vault.key", "--encrypt", "--json")
+    assert made.json["encrypted"] == "yes"
     ended = with_passphrase(
         *("member", "add", "vault", "--name", "Vault", "--source", "urn:example:vault", "--role", "bank"),
         *("--key", made.json["keyid"], "--sign", locked, "--sign", served.governor(2)),

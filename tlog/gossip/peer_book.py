@@ -55,40 +55,47 @@ class PeerBook:
 
     def __init__(self, addresses: Iterable[str], backoff: Backoff | None = None) -> None:
         self._backoff = backoff or Backoff()
-        self._peers: dict[str, _Peer] = {}
+        self._addresses: dict[str, None] = {}
+        # Only those that failed or offended: most peers of a large alliance never do.
+        self._noted: dict[str, _Peer] = {}
         self.replace(addresses)
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Return all peers."""
-        return tuple(self._peers)
+        return tuple(self._addresses)
 
     def replace(self, addresses: Iterable[str]) -> None:
         """Take over a new list, as the membership gives it; what is known of those that stay is kept."""
-        self._peers = {address: self._peers.get(address, _Peer()) for address in addresses}
+        self._addresses = dict.fromkeys(addresses)
+        self._noted = {address: peer for address, peer in self._noted.items() if address in self._addresses}
 
     def choose(self, count: int, now_s: float, randomness: Randomness) -> list[str]:
         """Draw up to `count` different peers, each as likely as any other, of those that may be asked now."""
-        ready = [address for address, peer in self._peers.items() if peer.not_before_s <= now_s]
+        left_alone = set(self.left_alone(now_s))
+        ready = [address for address in self._addresses if address not in left_alone]
         return randomness.sample(ready, min(count, len(ready)))
 
     def succeeded(self, address: str) -> None:
         """Note that a peer answered."""
-        if peer := self._peers.get(address):
+        if peer := self._noted.get(address):
             peer.failures = 0
 
     def failed(self, address: str, now_s: float, randomness: Randomness) -> None:
         """Note that a peer did not answer; it is left alone for a while."""
-        if peer := self._peers.get(address):
+        if peer := self._note(address):
             peer.failures += 1
             peer.not_before_s = now_s + self._backoff.after_failures(peer.failures, randomness.random())
 
     def offended(self, address: str, now_s: float) -> None:
         """Note that a peer sent what no honest node sends; it is dropped for `offence_s`."""
-        if peer := self._peers.get(address):
+        if peer := self._note(address):
             peer.offences += 1
             peer.not_before_s = now_s + self._backoff.offence_s
 
     def left_alone(self, now_s: float) -> tuple[str, ...]:
         """Return the peers that are not asked at the moment."""
-        return tuple(address for address, peer in self._peers.items() if peer.not_before_s > now_s)
+        return tuple(address for address, peer in self._noted.items() if peer.not_before_s > now_s)
+
+    def _note(self, address: str) -> _Peer | None:
+        return self._noted.setdefault(address, _Peer()) if address in self._addresses else None
