@@ -41,6 +41,12 @@ class Run:
     answers: list[Acknowledged]
 
     @property
+    def went_on(self) -> bool:
+        """Whether an append was answered after one had failed."""
+        has_failed = [bool(answer.failed) for answer in self.answers]
+        return has_failed != sorted(has_failed)
+
+    @property
     def failures(self) -> list[str]:
         return [answer.failed for answer in self.answers if answer.failed]
 

@@ -43,6 +43,8 @@ class Bench:
     appender: Appender
     promises: Promises
     counts: Counter[str] = field(default_factory=Counter)
+    went_on: bool = False
+    """Whether in the last run an append was answered after one had failed."""
     is_long: bool = False
     """Whether there is time for what takes long."""
     shared: dict[str, object] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Bench:
     ) -> tuple[int, list[str]]:
         """Append in a process with a plan for its disk; returns how that ended, and what failed."""
         run = self.appender.run(directory, batches, plan or None)
+        self.went_on = run.went_on
         for answer in run.answers:
             for index, entry, receipt in zip(
                 answer.leaf_indices, answer.entries, answer.receipts, strict=True
@@ -99,7 +102,7 @@ def open_bench(root: Path, *, is_long: bool = False) -> Iterator[Bench]:
     """Make the log that rounds begin with: governance and some batches, a mark, a server's configuration."""
     counts: Counter[str] = Counter()
     appender = Appender()
-    bench = Bench(root, appender, Promises(counts), counts, is_long)
+    bench = Bench(root, appender, Promises(counts), counts, is_long=is_long)
     try:
         bench.template.mkdir(parents=True)
         make_log_directory(bench.template, ALLIANCE, config=SETTINGS)
