@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from _support.alliance import Alliance
+from _support.command_line import tlog
 from _support.log_directory import make_log_directory, serving
 from _support.promql import metric_names
 
@@ -113,21 +114,33 @@ def test_the_example_witness_is_taken() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
-    text = (DEPLOY / "tlog.service").read_text(encoding="utf-8")
-    unit = tmp_path / "tlog.service"
-    unit.write_text(text.replace("/opt/tlog/.venv/bin/tlog", sys.executable))
+def test_the_units_are_ones_that_systemd_takes(tmp_path: Path) -> None:
+    names = ("tlog.service", "tlog-backup.service", "tlog-backup.timer")
+    for name in names:
+        text = (DEPLOY / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("/opt/tlog/.venv/bin/tlog", sys.executable))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in names)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "tlog.service" not in done.stderr
+    assert not [name for name in names if name in done.stderr]
+
+
+def test_the_backup_that_the_timer_starts_is_a_command_that_is_taken(tmp_path: Path) -> None:
+    unit = (DEPLOY / "tlog-backup.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=\S+/tlog (.+)$", unit, flags=re.M)
+    ended = tlog(*command.replace("/var/", f"{tmp_path}/").split())
+    # Taken, and then there is no log: a word of it that the command does not know would be told first.
+    assert (ended.code, "there is no store in it" in ended.err) == (2, True), ended
 
 
 def test_unit_and_containers_run_without_root_and_write_nowhere_else() -> None:
-    unit = (DEPLOY / "tlog.service").read_text(encoding="utf-8")
+    units = [(DEPLOY / name).read_text(encoding="utf-8") for name in ("tlog.service", "tlog-backup.service")]
     for line in ("User=tlog", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=\n"):
-        assert f"\n{line}" in unit
+        assert all(f"\n{line}" in unit for unit in units)
     container = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
     assert re.findall(r"^USER (.+)$", container, flags=re.M) == ["10001"]
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", container, flags=re.M)

@@ -37,6 +37,9 @@ from tlog.receipt import verify_receipt
 from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.storage.lmdb_store import LmdbStore
 
+PATIENCE_S = 90.0
+"""How long anything may take on a machine that is busy with something else; nothing waits for it to pass."""
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -65,7 +68,7 @@ class Scene:
     def monitor(self) -> Path:
         return self.directory / "monitor"
 
-    def client(self, deadline_s: float = 30.0) -> LogClient:
+    def client(self, deadline_s: float = PATIENCE_S) -> LogClient:
         return LogClient(
             f"127.0.0.1:{self.grpc_port}",
             self.policy,
@@ -82,7 +85,7 @@ class Scene:
 
     def refusal(self) -> str:
         """Return what an append of something new is refused with."""
-        with self.client(2.0) as client, pytest.raises(RemoteError) as caught:
+        with self.client() as client, pytest.raises(RemoteError) as caught:
             client.append([self.alliance.entry(77_777)])
         return str(caught.value)
 
@@ -185,13 +188,13 @@ def write_mark(log_dir: Path, alliance: Alliance) -> None:
 
 def not_ready(server: RealServer) -> str:
     try:
-        urllib.request.urlopen(server.metrics_url.removesuffix("/metrics") + "/readyz", timeout=5)
+        urllib.request.urlopen(server.metrics_url.removesuffix("/metrics") + "/readyz", timeout=30)
     except urllib.error.HTTPError as error:
         return error.read().decode()
     return ""
 
 
-def wait_until(holds: Any, timeout_s: float = 60.0) -> None:
+def wait_until(holds: Any, timeout_s: float = PATIENCE_S) -> None:
     end_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end_s
@@ -218,7 +221,7 @@ def lose_and_come_back(scene: Scene, node: RealNode) -> None:
         scene.append(*alliance.entries(320, 345))
         assert scene.watch() == []
         size = max(scene.indices.values()) + 1
-        node.wait_for(lambda status: str(size) in json.dumps(status))
+        node.wait_for(lambda status: str(size) in json.dumps(status), timeout_s=PATIENCE_S)
 
     # The disk is lost, and the backup is 25 entries older than what was published.
     scene.lose_the_store()
@@ -249,8 +252,8 @@ def lose_and_come_back(scene: Scene, node: RealNode) -> None:
     # While too few witnesses answer, nothing is signed; reading goes on.
     scene.pause(*scene.witnesses[:2])
     try:
-        with serving(scene.config):
-            assert "has not heard from enough others" in scene.refusal()
+        with serving(scene.config) as server:
+            wait_until(lambda: "has not heard from enough others" in not_ready(server))
             scene.pause(*scene.witnesses[:2], number=signal.SIGCONT)
             # It asks again by itself.
             scene.append(*alliance.entries(400, 410))
