@@ -66,30 +66,19 @@ class MemberGate:
         """Say who pays for each entry, and add up what for; nobody does for governance or strangers."""
         registry = self._registry()
         payers: list[str | None] = []
-        # Most calls bring the events of one source, signed with one key.
-        known: dict[tuple[str, tuple[bytes, ...]], tuple[str, _Charge] | None] = {}
         for entry in entries:
-            whose = entry.event.source, entry.public_keys
-            if whose in known:
-                paying = known[whose]
-            else:
-                member = registry.issuer(entry.event, entry.public_keys)
-                paying = known[whose] = None if member is None else self._charge(member, charges, now_s)
-            if paying is None:
+            member = registry.issuer(entry.event, entry.public_keys)
+            if member is None:
                 payers.append(None)
                 continue
-            payer, charge = paying
+            charge = charges.get(member.id)
+            if charge is None:
+                account = self._accounts.of(f"member {member.id}", self._limits(member), now_s)
+                charge = charges[member.id] = _Charge(account)
             charge.events += 1
             charge.size_bytes += len(entry.entry)
-            payers.append(payer)
+            payers.append(member.id)
         return payers
-
-    def _charge(self, member: Member, charges: dict[str, _Charge], now_s: float) -> tuple[str, _Charge]:
-        charge = charges.get(member.id)
-        if charge is None:
-            account = self._accounts.of(f"member {member.id}", self._limits(member), now_s)
-            charge = charges[member.id] = _Charge(account)
-        return member.id, charge
 
     def _limits(self, member: Member) -> Limits:
         quota, ours = member.quota, self._quotas
