@@ -55,7 +55,7 @@ def tlog(*arguments: object, stdin: bytes = b"", env: Mapping[str, str] | None =
     return Ended(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
 
 
-def tlog_process(*arguments: object, env: Mapping[str, str] | None = None, timeout_s: float = 30.0) -> Ended:
+def tlog_process(*arguments: object, env: Mapping[str, str] | None = None, timeout_s: float = 60.0) -> Ended:
     """Run one command as `python -m tlog`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TLOG_")}
     ended = subprocess.run(

@@ -18,7 +18,7 @@ from typing import Any
 from _support.command_line import tlog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 40.0
+START_TIMEOUT_S = 60.0
 QUICK = {"round_s": 0.3, "timeout_s": 5.0, "patience_s": 30.0, "port": 0}
 
 

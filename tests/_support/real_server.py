@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tlog.tls import ClientTls
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class RealServer:

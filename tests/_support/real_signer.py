@@ -14,7 +14,7 @@ from typing import Any
 
 from _support.command_line import REPOSITORY
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class RealSigner:

@@ -16,7 +16,7 @@ from typing import Any
 from tlog.cosignature import CosignerVerifier, parse_cosigner_vkey
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class RealWitness:

@@ -38,7 +38,7 @@ def set_rules(directory: Path, server: RealServer, *arguments: object) -> Ended:
 
 
 def gauge(server: RealServer, name: str) -> float:
-    with urllib.request.urlopen(server.metrics_url, timeout=5) as page:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as page:
         (line,) = [line for line in page.read().decode().splitlines() if line.startswith(f"{name} ")]
     return float(line.split()[1])
 

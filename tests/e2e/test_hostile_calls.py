@@ -61,7 +61,7 @@ def test_bytes_that_are_no_request_are_an_invalid_argument(
 ) -> None:
     call = channel.unary_stream(f"/tlog.v1.LogService/{method}")
     with pytest.raises(grpc.RpcError) as caught:
-        list(call(data, timeout=10))
+        list(call(data, timeout=30))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "protobuf" in caught.value.details()
     assert "Traceback" not in server.errors
@@ -73,7 +73,7 @@ def test_a_compressed_message_is_not_unpacked(server: RealServer) -> None:
         grpc.insecure_channel(server.grpc_address, compression=grpc.Compression.Gzip) as channel,
         pytest.raises(grpc.RpcError) as caught,
     ):
-        stub(channel).Append(request, timeout=10)
+        stub(channel).Append(request, timeout=30)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -94,7 +94,7 @@ def test_streams_beyond_the_limit_are_pushed_back_however_often_they_are_tried(
                 alive.append(watch)
         assert len(alive) == 20, f"wave {wave}"
     # Calls that are no streams are not affected.
-    assert stub(channels[0]).GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=10).checkpoint
+    assert stub(channels[0]).GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=30).checkpoint
     for watch in alive:
         watch.cancel()
     for channel in channels:

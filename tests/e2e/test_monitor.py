@@ -262,7 +262,7 @@ def test_a_mirror_serves_the_log_when_it_is_gone(tmp_path: Path) -> None:
         try:
             url = json.loads(child.read_line(process))["tiles"]
             request = urllib.request.Request(f"{url}/tile/entries/000", headers={"Accept-Encoding": "gzip"})
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 # tlog-tiles: "Entry bundles SHOULD be compressed at the HTTP layer."
                 assert answer.headers["Content-Encoding"] == "gzip"
                 assert len(decode_entry_bundle(gzip.decompress(answer.read()))) == 256

@@ -55,7 +55,7 @@ def append(server: RealServer, alliance: Alliance, number: int) -> int:
         server.grpc_address,
         build_policy([alliance.signer.vkey]),
         checkpoint_file=None,
-        retry=RetryPolicy(deadline_s=10.0),
+        retry=RetryPolicy(deadline_s=30.0),
     ) as client:
         return client.append([alliance.entry(number)])[0].leaf_index
 
@@ -212,7 +212,7 @@ def test_a_peer_that_gossips_forged_checkpoints_is_dropped_and_convicts_nobody(
                 )
                 for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
                     with pytest.raises(grpc.RpcError) as caught:
-                        exchange(request, timeout=10)
+                        exchange(request, timeout=30)
                     assert caught.value.code() is code
                 assert node.status()["is_well"]
     finally:

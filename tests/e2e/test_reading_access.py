@@ -90,7 +90,7 @@ def every_read(place: Place, name: str) -> dict[str, grpc.StatusCode]:
         assert {*calls, "Append"} == set(log_pb2.DESCRIPTOR.services_by_name["LogService"].methods_by_name)
         for method, request in calls.items():
             try:
-                answer = getattr(stub, method)(request, timeout=10)
+                answer = getattr(stub, method)(request, timeout=30)
                 if method in ("GetEntries", "WatchCheckpoints"):
                     next(answer)
                     answer.cancel()
@@ -109,7 +109,7 @@ def test_readers_read_everything_and_others_nothing_and_everybody_may_append(pla
         place.server.grpc_address, channel_credentials(place.callers["stranger"])
     ) as channel:
         stub = log_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]
-        answer = stub.Append(log_pb2.AppendRequest(entries=[place.alliance.entry(1)]), timeout=10)
+        answer = stub.Append(log_pb2.AppendRequest(entries=[place.alliance.entry(1)]), timeout=30)
         assert answer.results[0].leaf_index == len(place.alliance.governance)
 
 
@@ -182,4 +182,4 @@ def _append(place: Place, entry: bytes) -> log_pb2.AppendResponse:
         place.server.grpc_address, channel_credentials(place.callers["exporter"])
     ) as channel:
         stub = log_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]
-        return stub.Append(log_pb2.AppendRequest(entries=[entry]), timeout=10)
+        return stub.Append(log_pb2.AppendRequest(entries=[entry]), timeout=30)

@@ -281,7 +281,7 @@ HUGE = 2**64 - 1
 )
 def test_arguments_outside_the_tree_get_a_clear_status(stub, method: str, request_, code: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        getattr(stub, method)(request_, timeout=10)
+        getattr(stub, method)(request_, timeout=30)
     assert caught.value.code() is grpc.StatusCode[code]
     assert caught.value.details()
 
@@ -446,7 +446,7 @@ def test_health_and_reflection_answer_by_the_standard_names(server) -> None:
 def test_metrics_tell_what_happened(server, stub) -> None:
     append(stub, [ALLIANCE.entry(7_000)])
     refused(stub, [b"junk"])
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as response:
         text = response.read().decode()
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     size = float(opened(stub.GetCheckpoint(log_pb2.GetCheckpointRequest()).checkpoint).tree_size)

@@ -31,7 +31,7 @@ class Reader:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
         self.connection.request(
@@ -189,4 +189,5 @@ def test_the_tiles_can_be_turned_off(tmp_path: Path) -> None:
 
 def test_a_reader_that_holds_its_connection_does_not_hold_up_a_stop(running: Running) -> None:
     running.reader.get("checkpoint")
-    assert running.server.stop(timeout_s=8.0) == 0
+    # What is held up is held up for 10 seconds, by stop_timeout_s.
+    assert running.server.stop(timeout_s=9.5) == 0

@@ -58,13 +58,15 @@ def server(
         yield running
 
 
-def size(server: RealServer, tls: ClientTls | None, *, address: str | None = None) -> int:
+def size(
+    server: RealServer, tls: ClientTls | None, *, address: str | None = None, deadline_s: float = 30.0
+) -> int:
     with LogClient(
         address or server.grpc_address,
         POLICY,
         checkpoint_file=None,
-        timeout_s=3.0,
-        retry=RetryPolicy(deadline_s=3.0),
+        timeout_s=deadline_s,
+        retry=RetryPolicy(deadline_s=deadline_s),
         credentials=None if tls is None else channel_credentials(tls),
     ) as client:
         return client.checkpoint().tree_size
@@ -114,7 +116,7 @@ def test_plaintext_no_certificate_an_expired_one_and_a_strangers_are_turned_away
         with_other_ca(strangers.client("other"), authority.ca),
     ):
         with pytest.raises(RemoteError):
-            size(server, tls)
+            size(server, tls, deadline_s=2.0)
 
 
 def test_a_server_of_another_authority_is_not_talked_to(
@@ -123,7 +125,7 @@ def test_a_server_of_another_authority_is_not_talked_to(
     other = TestAuthority(tmp_path / "other")
     wrong = with_other_ca(caller, other.ca)
     with pytest.raises(RemoteError):
-        size(server, wrong)
+        size(server, wrong, deadline_s=2.0)
     with httpx.Client(verify=wrong.http_context()) as http, pytest.raises(httpx.ConnectError):
         http.get(f"{server.tiles_url}/checkpoint")
 
@@ -154,7 +156,7 @@ def test_a_server_of_another_name_and_an_expired_server_are_not_talked_to(
             announced = json.loads(process.stdout.readline())
             running = RealServer(process, None)  # type: ignore[arg-type]
             with pytest.raises(RemoteError):
-                size(running, caller, address=announced["grpc"])
+                size(running, caller, address=announced["grpc"], deadline_s=2.0)
             with httpx.Client(verify=caller.http_context()) as http, pytest.raises(httpx.ConnectError):
                 http.get(f"{announced['tiles']}/checkpoint")
         finally:

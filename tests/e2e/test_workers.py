@@ -142,7 +142,7 @@ def test_exchanges_are_answered_through_every_worker(server: RealServer) -> None
 
 def test_one_page_of_metrics_counts_the_calls_of_all_workers(server: RealServer) -> None:
     def counted() -> dict[str, float]:
-        with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
+        with urllib.request.urlopen(server.metrics_url, timeout=30) as response:
             lines = response.read().decode().splitlines()
         samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in samples.items()}
@@ -368,7 +368,7 @@ def test_a_server_with_workers_shares_its_port_with_its_own_workers_only(tmp_pat
         with pytest.raises(RuntimeError, match="is another server running"):
             start_with_config(stranger)
         with own_channel(server) as channel:
-            assert stub(channel).GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=10).checkpoint
+            assert stub(channel).GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=30).checkpoint
 
 
 def test_a_worker_that_stands_still_does_not_hold_up_the_end_for_ever(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_message_of_more_entries_than_agreed_on_is_not_read_though_they_are_pr
             reply.range_proof.CopyFrom(log.range_proof(0, count, log.size))
 
         log.lies["GetEntries"] = in_one_message
-        source = GrpcSource(log.address, timeout_s=5.0)
+        source = GrpcSource(log.address, timeout_s=30.0)
         note = source.checkpoint()
         under = VerifiedCheckpoint(note=note, checkpoint=parse_checkpoint(parse_note(note)[0]))
         for count in (MAX_RUN_ENTRIES, MAX_RUN_ENTRIES + 1):

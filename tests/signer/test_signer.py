@@ -46,7 +46,7 @@ def running(tmp_path: Path, keys: tuple[object, ...]) -> Iterator[RealSigner]:
 
 @pytest.fixture
 def line(running: RealSigner, tmp_path: Path) -> Iterator[SignerLine]:
-    line = SignerLine(tmp_path / "signer.sock", timeout_s=5.0)
+    line = SignerLine(tmp_path / "signer.sock", timeout_s=30.0)
     yield line
     line.close()
 
