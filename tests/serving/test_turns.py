@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
-from server.turns import MAX_CALLS, MAX_ENTRIES, SHARED_S, Turns
+from server.turns import MAX_CALLS, MAX_ENTRIES, PAUSE, SHARED_S, Turns
 
 
 def run(scenario: Coroutine[None, None, None]) -> None:
@@ -40,12 +40,35 @@ def test_beside_another_a_flood_has_few_turns_and_the_other_never_waits() -> Non
         assert sum(task.done() for task in flood) == MAX_CALLS
         assert turns.waiting == 100 - MAX_CALLS
         assert (await begun(turns, "steady")).done()
-        # In their order, one for each that ends.
-        for done in range(MAX_CALLS + 1, 101):
-            turns.give_back("flood", 1)
-            await asyncio.sleep(0)
-            assert [task.done() for task in flood] == [True] * done + [False] * (100 - done)
+        # In their order, as many again when those have ended and the others had their time.
+        for done in range(MAX_CALLS, 100, MAX_CALLS):
+            for _ in range(MAX_CALLS):
+                assert [task.done() for task in flood] == [True] * done + [False] * (100 - done)
+                turns.give_back("flood", 1)
+            await flood[min(done + MAX_CALLS, 100) - 1]
         assert turns.waiting == 0
+
+    run(scenario())
+
+
+def test_after_its_turn_a_flood_waits_and_who_has_one_call_at_a_time_does_not() -> None:
+    async def scenario() -> None:
+        now_s = 0.0
+        turns = Turns(clock=lambda: now_s)
+        assert turns.take_at_once("steady", 1)
+        assert turns.take_at_once("flood", MAX_ENTRIES)
+        waiting = await begun(turns, "flood", MAX_ENTRIES)
+        now_s = 0.02
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        turns.give_back("flood", MAX_ENTRIES)
+        assert not turns.take_at_once("flood", 1)
+        await waiting
+        assert loop.time() - began_s >= PAUSE * 0.02 - 0.005
+        # One call after the other: there is no pause.
+        for _ in range(3):
+            turns.give_back("steady", 1)
+            assert turns.take_at_once("steady", 1)
 
     run(scenario())
 
@@ -71,12 +94,14 @@ def test_entries_count_and_a_single_large_call_still_has_its_turn() -> None:
 
 def test_a_call_whose_client_went_away_leaves_no_turn_taken() -> None:
     async def scenario() -> None:
-        turns = Turns()
+        now_s = 0.0
+        turns = Turns(clock=lambda: now_s)
         await begun(turns, "steady")
         under_way = [await begun(turns, "flood") for _ in range(MAX_CALLS)]
         gone, at_once, last = [await begun(turns, "flood") for _ in range(3)]
         gone.cancel()
         await asyncio.sleep(0)
+        now_s = 2 * SHARED_S
         # Its turn comes, and it goes away, in the same moment.
         turns.give_back("flood", 1)
         at_once.cancel()
