@@ -68,7 +68,7 @@ def run(settings: Settings, progress: Progress) -> Result:
 def _measured(settings: Settings, feed: Feed, tree_size: int, calls: int, progress: Progress) -> list[Row]:
     samples = interleaved(
         {"fed": lambda: feed(calls), "V": lambda: (verification_cost(feed.entries), 0.0)},
-        rounds=settings.rounds,
+        rounds=settings.few_rounds,
         progress=progress,
         what=f"commits of {calls * BATCH} entries to {tree_size:,}",
     )
