@@ -21,7 +21,6 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import LicenseAcknowledgement
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -106,6 +105,8 @@ def build_sbom() -> bytes:
 
 def check_sbom(data: bytes) -> None:
     """Check a document against the schema of CycloneDX 1.6. Raises ValueError."""
+    from cyclonedx.validation.json import JsonStrictValidator  # here: it builds grammars for a second
+
     problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode())
     if problem is not None:
         raise ValueError(f"this is no CycloneDX 1.6: {problem}")
