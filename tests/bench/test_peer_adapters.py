@@ -15,7 +15,7 @@ from typing import TypeVar
 import grpc
 import pytest
 from _support.peer_servers import Method, grpc_peer, tiled_peer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.peer_adapters.adapter import Adapter, PeerError
@@ -240,6 +240,7 @@ def test_a_peer_that_is_not_there_is_said(adapter: Adapter) -> None:
         opened(adapter, add)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_whatever_a_peer_answers_is_an_entry_or_a_peer_error(reply: bytes) -> None:
     for adapter in (TrillianAdapter("", 1), TesseraAdapter(""), ImmudbAdapter("")):
