@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -344,4 +345,24 @@ def test_a_connection_whose_calls_were_refused_many_times_is_served_on(tmp_path:
             with pytest.raises(grpc.RpcError) as refused:
                 stub.GetConsistencyProof(wrong, timeout=20)
             assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, refused.value.details()
+        assert stub.GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=20).checkpoint
+
+
+def test_a_connection_without_calls_is_ended_and_the_next_call_opens_another(tmp_path: Path) -> None:
+    config = make_log_directory(
+        tmp_path / "log", Alliance(), config=CONFIG.replace("[grpc]", "[grpc]\nidle_timeout_s = 0.5")
+    )
+    with serving(config) as server, grpc.insecure_channel(server.grpc_address) as channel:
+        stub = log_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]
+        seen: list[grpc.ChannelConnectivity] = []
+        idle = threading.Event()
+
+        def look(state: grpc.ChannelConnectivity) -> None:
+            seen.append(state)
+            if grpc.ChannelConnectivity.READY in seen and state is grpc.ChannelConnectivity.IDLE:
+                idle.set()
+
+        channel.subscribe(look)
+        stub.GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=20)
+        assert idle.wait(60), seen
         assert stub.GetCheckpoint(log_pb2.GetCheckpointRequest(), timeout=20).checkpoint
