@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 DRILLS = re.findall(r"^### Drill: (.+)\n((?:(?!^##).*\n)*)", PAGE, flags=re.M)
 
@@ -18,6 +20,9 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.mark.timeout(
+    450
+)  # half a minute of work, most of it starts of processes, on whatever is left of a core
 def test_every_drill_works_as_it_stands_on_the_page(tmp_path: Path) -> None:
     assert len(DRILLS) >= 3
     ports = {number: free_port() for number in range(8650, 8656)}
