@@ -12,15 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 
 from server.admission import Accounts, Limits, TokenBucket
 from server.call_log import CallLog
-from server.callers import Caller, Callers, Context, host_of
+from server.callers import Caller, Callers, Context
 from server.config import Config
 from server.membership_now import MembershipNow
 from tlog.errors import QuotaError
 from tlog.log_view import LogView
+from tlog.peer_host import host_of_peer
 from tlog.reading import member_of
 
 MAX_HELD = 1_024
@@ -91,7 +93,7 @@ class CallerGate:
         """Say who calls."""
         if self._has_certificates:
             return self._callers.of(context)
-        return Caller(name=host_of(context.peer()))
+        return Caller(name=host_of_peer(context.peer()))
 
     @contextmanager
     def call(self, caller: Caller) -> Iterator[None]:
@@ -99,6 +101,7 @@ class CallerGate:
         now_s = self._clock()
         known = self._calls.get(caller.name)
         if known is None:
+            self._forget_idle_callers(now_s)
             bucket = TokenBucket(rate_per_s=self._calls_per_s, burst=self._calls_per_s * BURST_S, now_s=now_s)
             known = self._calls[caller.name] = (bucket, [0])
         bucket, under_way = known
@@ -121,6 +124,13 @@ class CallerGate:
             under_way[0] -= 1
             if not under_way[0] and bucket.is_full(self._clock()):
                 del self._calls[caller.name]
+
+    def _forget_idle_callers(self, now_s: float) -> None:
+        # Two for each new one, those that came longest ago first: who calls only once is forgotten.
+        for name in list(islice(self._calls, 2)):
+            bucket, under_way = self._calls.pop(name)
+            if under_way[0] or not bucket.is_full(now_s):
+                self._calls[name] = bucket, under_way
 
     @contextmanager
     def entries(self, caller: Caller, events: int, size_bytes: int) -> Iterator[bool]:

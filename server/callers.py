@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
 from typing import TypeAlias
-from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
+
+from tlog.peer_host import host_of_peer
 
 # Quoted: the class takes type arguments only in its stubs.
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
@@ -44,7 +45,7 @@ class Callers:
         shown = context.auth_context().get("x509_pem_cert")
         if shown:
             return self.of_certificate(bytes(next(iter(shown))))
-        return Caller(name=host_of(context.peer()))
+        return Caller(name=host_of_peer(context.peer()))
 
     def of_certificate(self, certificate: bytes) -> Caller:
         """Say whose certificate (PEM or DER) this is."""
@@ -59,13 +60,3 @@ class Callers:
                 if len(self._known) > MAX_REMEMBERED:
                     self._known.popitem(last=False)
         return caller
-
-
-def host_of(peer: str) -> str:
-    """Return the host of a gRPC peer such as `ipv4:192.0.2.1:4711`, without its port."""
-    kind, _, address = peer.partition(":")
-    if kind == "ipv4":
-        return address.rpartition(":")[0]
-    if kind == "ipv6":
-        return unquote(address.rpartition(":")[0]).strip("[]")
-    return peer

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from tlog.http_listener import HttpLimits, HttpListener
+from tlog.http_listener import HttpLimits, HttpListener, _host
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -53,3 +53,13 @@ def test_a_few_connections_are_nobodys_too_many() -> None:
     assert HttpLimits(max_connections=3).max_connections_of_host == 3
     assert HttpLimits(max_connections=10).max_connections_of_host == 8
     assert HttpLimits(max_connections=500).max_connections_of_host == 250
+
+
+def test_ever_new_ipv6_addresses_of_one_network_are_one_host() -> None:
+    class Connection(asyncio.Transport):
+        def __init__(self, address: str) -> None:
+            super().__init__({"peername": (address, 4711, 0, 0)})
+
+    hosts = {_host(Connection(f"2001:db8::{number:x}")) for number in range(1, 100)}
+    assert len(hosts) == 1
+    assert _host(Connection("192.0.2.1")) != _host(Connection("192.0.2.2"))

@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from tlog.errors import ConfigError
+from tlog.peer_host import host_of_address
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
@@ -162,7 +163,7 @@ class _Door(asyncio.Protocol):
 
 def _host(transport: asyncio.BaseTransport) -> str | None:
     address = transport.get_extra_info("peername")
-    return str(address[0]) if address else None
+    return host_of_address(str(address[0])) if address else None
 
 
 class _Busy(asyncio.Protocol):

@@ -40,7 +40,14 @@ class Layer:
 LAYERS = (
     Layer(
         name="ground",
-        patterns=("tlog", "tlog.errors", "tlog.encoding", "tlog.strict_json", "tlog.exit_codes"),
+        patterns=(
+            "tlog",
+            "tlog.errors",
+            "tlog.encoding",
+            "tlog.strict_json",
+            "tlog.exit_codes",
+            "tlog.peer_host",
+        ),
         pure=True,
     ),
     Layer(name="signatures", patterns=("tlog.ed25519", "tlog.ml_dsa"), pure=True),
@@ -224,8 +231,8 @@ HOMES = {
 PURE_STANDARD_LIBRARY = frozenset({
     "__future__", "abc", "array", "base64", "binascii", "bisect", "calendar", "collections",
     "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "enum", "functools", "hashlib",
-    "heapq", "hmac", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "types",
-    "typing", "unicodedata", "urllib.parse",
+    "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct",
+    "textwrap", "types", "typing", "unicodedata", "urllib.parse",
 })  # fmt: skip
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "breakpoint"})
 IMPURE_METHODS = frozenset({"now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes"})

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import pytest
+
 from server.call_log import CallLog
 from server.caller_gate import MAX_HELD_BYTES, MAX_HELD_OF_ONE, MAX_HELD_S, CallerGate
 from server.callers import Caller
@@ -117,3 +119,22 @@ def test_no_more_is_held_back_than_there_is_room_for() -> None:
         assert not gate._held_bytes
 
     asyncio.run(scenario())
+
+
+def test_strangers_who_call_once_fill_no_memory_and_one_who_called_too_often_is_not_forgotten() -> None:
+    rig = Rig()
+    limit = int(CONFIG.quotas.caller_calls_per_s)
+    for number in range(5_000):
+        with rig.gate.call(Caller(name=f"stranger {number}")):
+            rig.now_s += 0.0001  # over before its place in the bucket is full again
+        rig.now_s += 0.01
+    assert len(rig.gate._calls) < 100
+    for _ in range(limit):
+        with rig.gate.call(FLOOD):
+            pass
+    for number in range(100):
+        with rig.gate.call(Caller(name=f"another {number}")):
+            pass
+    with pytest.raises(QuotaError, match="calls/s"), rig.gate.call(FLOOD):
+        pass
+    assert len(rig.gate._calls) >= 100, "nobody who has called just now is forgotten"

@@ -21,6 +21,7 @@ from tlog.gossip.call_limits import CallLimits
 from tlog.gossip.grpc_wire import decode_message, encode_message, parse_exchange
 from tlog.gossip.judgement import OFFENCES
 from tlog.gossip.round import Gossiper
+from tlog.peer_host import host_of_peer
 from tlog.v1 import gossip_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, gossip_pb2.ExchangeResponse]"
@@ -66,7 +67,7 @@ class ExchangeDesk:
         node sends, and StorageError.
         """
         now_s = self._clock()
-        host = host_of(caller)
+        host = host_of_peer(caller)
         wait_s = max(self._connections.wait_s(caller, now_s), self._hosts.wait_s(host, now_s))
         if wait_s > 0:
             raise PushbackError(f"not now: call again in {wait_s:.1f} s", retry_after_s=wait_s)
@@ -81,11 +82,6 @@ class ExchangeDesk:
             reason = next(one.reason for one in received.judgements if one.outcome in OFFENCES)
             raise OffendingMessageError(f"no honest node sends this, and nothing of it was kept: {reason}")
         return encode_message(answer, gossip_pb2.ExchangeResponse())
-
-
-def host_of(caller: str) -> str:
-    """Return the host of a connection, as grpc names both."""
-    return caller.rpartition(":")[0]
 
 
 class GossipServicer:
@@ -122,7 +118,7 @@ class GossipServicer:
         self, requests: AsyncIterator[bytes], context: Context
     ) -> gossip_pb2.ExchangeResponse:
         caller = context.peer()
-        host = host_of(caller)
+        host = host_of_peer(caller)
         if self._under_way[host] >= self._calls_of_a_host:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "enough calls of this host are under way")
         self._under_way[host] += 1
