@@ -95,13 +95,13 @@ cosigner_key_path = "cosigner.key"
 # What one member, and one caller before anything is verified, may bring; the membership goes first.
 # member_events_per_s = 2000.0
 # member_bytes_per_s = 8388608.0
-# member_burst_events = 10000
-# member_outstanding_events = 10000
+# member_burst_events = 4000
+# member_outstanding_events = 4000
 # caller_events_per_s = 4000.0
 # caller_bytes_per_s = 16777216.0
-# caller_burst_events = 20000
-# caller_outstanding_events = 10000
-# caller_calls_per_s = 2000.0
+# caller_burst_events = 8000
+# caller_outstanding_events = 4000
+# caller_calls_per_s = 400
 # caller_concurrent_calls = 512
 # send_timeout_s = 30.0
 
