@@ -91,6 +91,12 @@ cosigner_key_path = "cosigner.key"
 # enabled = true
 # entries_per_s = 1000.0
 
+[tracing]
+# Traces of appends, to a collector of OpenTelemetry (the extra `otel`): http://127.0.0.1:4317. Empty: none.
+# otlp_endpoint = ""
+# sample_ratio = 0.01
+# service_name = "tlog"
+
 [quotas]
 # What one member, and one caller before anything is verified, may bring; the membership goes first.
 # member_events_per_s = 2000.0
