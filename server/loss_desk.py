@@ -59,7 +59,8 @@ class LossDesk:
     def __init__(self, log: Log, store: Store, mark: HighWaterMarkFile | None, guard: SigningGuard) -> None:
         """Hold the store against its mark, and hold the guard where there is a gap.
 
-        `store` is the log's own; without a mark only a store that was made from a backup is not built upon.
+        `store` is the log's own; without a mark neither a store that was made from a backup is built
+        upon, nor one of which a mark was kept.
         """
         self._log = log
         self._store = store
@@ -71,6 +72,8 @@ class LossDesk:
             is_restored, is_marked = view.is_restored(), view.is_marked()
             if mark is not None:
                 self._gap = check_mark(view, mark.mark)
+            elif is_marked:
+                self._gap = _FORGOTTEN
             else:
                 self._gap = _UNMARKED if is_restored else None
         if self._gap is not None:
@@ -131,6 +134,8 @@ class LossDesk:
                 return None
         if self._gap is None:
             return _refused("this log has lost nothing that it knows of, and waits for no acceptance")
+        if self._gap is _FORGOTTEN:
+            return _refused(f"{self._gap.reason}; {_NAME_THE_MARK}")
         try:
             body = parse_governance(parse_event(decode_entry(entries[0].entry).payload)).body
         except MalformedError as error:
@@ -151,6 +156,8 @@ class LossDesk:
         return None
 
     def _way_out(self, gap: MarkGap) -> str:
+        if gap is _FORGOTTEN:
+            return _NAME_THE_MARK
         lost = gap.lost
         named = f" --lost-size {lost.tree_size} --lost-root {lost.root_hash.hex()}" if lost else ""
         return (
@@ -166,6 +173,16 @@ _UNMARKED = MarkGap(
     reason="the store was made from a backup, and there is no high-water mark that could say whether it "
     "is the newest one ([store] high_water_mark_path)",
     lost=None,
+)
+
+_FORGOTTEN = MarkGap(
+    reason="a high-water mark was kept of this log, and the configuration names none: nothing says whether "
+    "the store is the newest one",
+    lost=None,
+)
+_NAME_THE_MARK = (
+    "set [store] high_water_mark_path to the file that the log wrote, and start the server again; where that "
+    "is lost, set it to where the next one is to be, and the server tells how governance accepts that"
 )
 
 

@@ -106,10 +106,11 @@ class SigningGuard:
                 return
             self._stopped = state = ReadOnly(reason=reason, way_out=way_out)
             listeners, self._on_stop = self._on_stop, []
+        # First of all: a listener may fail, and takes its time.
+        self._settle()
         _LOGGER.critical("%s", state.error())
         for listener in listeners:
             listener(state)
-        self._settle()
 
     def found_damage(self, error: CorruptionError) -> None:
         """Sign nothing from now on, because what is stored, or in memory, is not what it was."""

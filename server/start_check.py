@@ -218,6 +218,12 @@ class StartCheck:
         try:
             await witness.add_checkpoint(own.tree_size, (), own.note, self._timeout_s)
         except WitnessConflictError as conflict:
+            if conflict.tree_size == own.tree_size:
+                # Asked from the size that it holds it has nothing to object to but the root.
+                raise RemoteError(
+                    f"it says that it cosigned another tree of size {own.tree_size} than the one that is "
+                    f"here, and {problem}: see what it holds before anything else"
+                ) from conflict
             if conflict.tree_size > own.tree_size:
                 raise RemoteError(
                     f"it says that it cosigned size {conflict.tree_size}, above the {own.tree_size} that are "

@@ -42,6 +42,8 @@ class Rig:
         """Start again on what is there."""
         signer = self.alliance.signer
         self.guard = SigningGuard()
+        if self.mark is not None:
+            self.mark.close()
         self.mark = None if self.mark is None else HighWaterMarkFile(self.path, signer.name)
         store: Store = self.inner if self.mark is None else MarkedStore(self.inner, self.mark)
         self.log = Log(store, signer, before_signing=self.guard.require_signing)
@@ -150,6 +152,20 @@ def test_a_restored_store_without_a_mark_is_not_built_upon(rig: Rig) -> None:
     rig.log.append([rig.alliance.entry(5)])
     rig.open()
     rig.guard.require_signing()
+
+
+def test_a_log_that_kept_a_mark_signs_nothing_where_its_configuration_names_none(rig: Rig) -> None:
+    """An old copy of the directory, and a configuration that was written anew: nothing else would tell."""
+    rig.open()
+    assert rig.mark is not None
+    rig.mark.close()
+    rig.mark = None
+    rig.open()
+    with pytest.raises(ReadOnlyError, match=r"kept of this log.*high_water_mark_path.*set it"):
+        rig.log.append([rig.alliance.entry(5)])
+    assert rig.log.append([rig.alliance.entry(1)]).already_present == (True,)
+    with pytest.raises(BatchRefusedError, match="high_water_mark_path"):
+        rig.accept(rig.acceptance(lost_tree_size=0, lost_root_hash=None))
 
 
 def test_a_restored_store_that_is_as_its_mark_says_needs_no_acceptance(rig: Rig) -> None:

@@ -35,6 +35,19 @@ def test_listeners_hear_of_it_once_also_those_who_come_late() -> None:
     assert heard == ["early first", "late first"]
 
 
+def test_a_listener_that_fails_keeps_nobody_from_being_stopped() -> None:
+    guard = SigningGuard()
+
+    def fail(state: ReadOnly) -> None:
+        raise RuntimeError("the event loop is closed")
+
+    guard.on_stop(fail)
+    with pytest.raises(RuntimeError):
+        guard.stop_signing("entry 7 is not what was signed", "run tlog fsck")
+    with pytest.raises(ReadOnlyError, match="entry 7"):
+        guard.require_signing()
+
+
 CHECKING = ReadOnly(reason="witnesses are asked", way_out="it goes on asking", is_passing=True)
 BEHIND = ReadOnly(reason="the mark is ahead", way_out="replay")
 

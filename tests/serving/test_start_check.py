@@ -223,6 +223,19 @@ def test_a_number_alone_stops_no_log_and_is_no_answer_either() -> None:
         rig.guard.require_signing()
 
 
+def test_a_witness_that_refuses_this_tree_for_another_one_of_its_size_has_not_answered() -> None:
+    rig = Rig(threshold=1)
+
+    async def refuse(old_size: int, proof: Sequence[bytes], note: bytes, timeout_s: float) -> list[Signature]:
+        raise WitnessConflictError("another root", tree_size=old_size)
+
+    rig.witnesses[0].shows = None
+    rig.witnesses[0].add_checkpoint = refuse  # type: ignore[method-assign]
+    rig.run()
+    with pytest.raises(NotCheckedError, match=f"cosigned another tree of size {rig.size}"):
+        rig.guard.require_signing()
+
+
 def test_what_is_not_signed_by_this_logs_key_is_no_answer() -> None:
     stranger = TwoHistories(30)
     for shown in (stranger.note("main", 30), b"junk", b""):

@@ -114,3 +114,25 @@ def test_a_place_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
         HighWaterMarkFile(tmp_path, ORIGIN)
     with HighWaterMarkFile(tmp_path / "no" / "mark", ORIGIN) as file, pytest.raises(StorageError):
         file.write(mark(1))
+
+
+def test_one_writer_at_a_time_keeps_a_mark_for_two_copies_of_a_log_would_sign_two_histories(
+    path: Path,
+) -> None:
+    with HighWaterMarkFile(path, ORIGIN) as file, HighWaterMarkFile(path, ORIGIN) as other:
+        file.write(mark(1))
+        with pytest.raises(StorageError, match="another server keeps it"):
+            other.write(mark(1))
+        file.write(mark(2))
+        assert read(path) == mark(2)
+
+
+def test_a_mark_that_moved_since_it_was_read_is_not_written_over(path: Path) -> None:
+    with HighWaterMarkFile(path, ORIGIN) as file:
+        file.write(mark(1))
+    with HighWaterMarkFile(path, ORIGIN) as late:
+        with HighWaterMarkFile(path, ORIGIN) as file:
+            file.write(mark(2))
+        with pytest.raises(StorageError, match="changed since it was read"):
+            late.write(mark(1))
+    assert read(path) == mark(2)

@@ -64,6 +64,32 @@ def test_a_disk_that_does_not_take_it_is_told_and_nothing_is_opened(
     store.close()
 
 
+def test_after_a_start_that_the_disk_failed_the_next_one_reads_from_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    forgotten: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *call: forgotten.append(call[0]))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", broken)
+        for _ in range(2):
+            with pytest.raises(StorageError):
+                LmdbStore.open(path, ORIGIN, LOG_VKEY)
+    assert not forgotten
+    LmdbStore.open(path, ORIGIN, LOG_VKEY).close()
+    assert len(forgotten) == 1
+    LmdbStore.open(path, ORIGIN, LOG_VKEY).close()
+    assert len(forgotten) == 1
+
+
+def test_a_meta_page_that_is_written_short_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: len(data) - 1)
+    with pytest.raises(StorageError, match="cannot be made durable"):
+        settle_data_file(path, forget=False)
+
+
 def test_only_after_a_writer_that_did_not_end_well_everything_is_read_from_the_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

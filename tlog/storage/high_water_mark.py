@@ -9,6 +9,9 @@ slot is magic (8), number of the write (8), size (8), root hash (32), SHA-256 of
 SHA-256 of all that (32); numbers are big-endian. The file has its final length from the beginning: a write
 changes neither metadata nor what is allocated, costs one flush of the disk, and needs no space.
 
+Whoever writes holds a lock on the file until it is closed: two copies of a store with one mark would each be
+what the mark says, and would sign two histories.
+
 What a crash leaves behind: the mark of this commit or of the one before. The store records which size its
 last commit built upon, so these are told apart from everything else.
 """
@@ -16,15 +19,17 @@ last commit built upon, so these are told apart from everything else.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from tlog.durable_file import sync_directory
-from tlog.errors import ConfigError, StorageError
+from tlog.errors import ConfigError, StorageError, StoreInUseError
 
 SLOT_SPACING_BYTES = 4096
 """How far the slots are apart: no disk writes two of them as one block."""
@@ -67,8 +72,14 @@ class HighWaterMarkFile:
             return
         except OSError as error:
             raise StorageError(f"the high-water mark {path} cannot be read: {error.strerror}") from error
-        for at in (0, SLOT_SPACING_BYTES):
-            self._take(data[at : at + _SLOT.size + _DIGEST_BYTES], origin)
+        for number, mark, origin_hash in _whole_slots(data):
+            if origin_hash != self._origin_hash:
+                raise ConfigError(
+                    f"the high-water mark {path} is another log's, not that of {origin}: give each log one "
+                    "of its own ([store] high_water_mark_path)"
+                )
+            if number > self._number:
+                self._number, self.mark = number, mark
 
     def __enter__(self) -> Self:
         """Return the file itself."""
@@ -84,9 +95,10 @@ class HighWaterMarkFile:
         return self._path
 
     def write(self, mark: Mark) -> None:
-        """Replace the mark; durable when this returns.
+        """Replace the mark; durable when this returns. Until `close` nobody else writes to the file.
 
-        Raises StorageError: it is the old or the new one then.
+        Raises StorageError: it is the old or the new one then. StoreInUseError where another process keeps
+        it, and StorageError where one has written to it since it was read: nothing is written then.
         """
         body = _SLOT.pack(_MAGIC, self._number + 1, mark.tree_size, mark.root_hash, self._origin_hash)
         slot = body + sha256(body).digest()
@@ -109,31 +121,15 @@ class HighWaterMarkFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _take(self, slot: bytes, origin: str) -> None:
-        if (
-            len(slot) < _SLOT.size + _DIGEST_BYTES
-            or sha256(slot[: _SLOT.size]).digest() != slot[_SLOT.size :]
-        ):
-            return
-        magic, number, tree_size, root_hash, origin_hash = _SLOT.unpack_from(slot)
-        if magic != _MAGIC:
-            return
-        if origin_hash != self._origin_hash:
-            raise ConfigError(
-                f"the high-water mark {self._path} is another log's, not that of {origin}: give each log one "
-                "of its own ([store] high_water_mark_path)"
-            )
-        if number > self._number:
-            self._number = number
-            self.mark = Mark(tree_size=tree_size, root_hash=root_hash)
-
     def _open(self) -> int:
-        """Open the file for writing, and make it as long as it will ever be."""
+        """Open the file for writing, alone, and make it as long as it will ever be."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            self._lock(descriptor)
+            old = os.pread(descriptor, _FILE_BYTES, 0)
+            self._require_as_read(old)
             if os.fstat(descriptor).st_size < _FILE_BYTES:
                 # Zeros, not a hole: the writes to come are to change nothing but these blocks.
-                old = os.pread(descriptor, _FILE_BYTES, 0)
                 _write_whole(descriptor, old.ljust(_FILE_BYTES, b"\0"), 0)
                 os.fsync(descriptor)
                 sync_directory(self._path.parent)
@@ -141,6 +137,33 @@ class HighWaterMarkFile:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _require_as_read(self, data: bytes) -> None:
+        if max((number for number, _, _ in _whole_slots(data)), default=0) != self._number:
+            raise StorageError(
+                f"the high-water mark {self._path} has changed since it was read: another server of this log "
+                "wrote to it; make sure that there is one, and start again"
+            )
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreInUseError(
+                f"the high-water mark {self._path} cannot be written: another server keeps it, perhaps one "
+                "that runs on a copy of this log; a second server of one log is never right"
+            ) from error
+
+
+def _whole_slots(data: bytes) -> Iterator[tuple[int, Mark, bytes]]:
+    """Yield the number of the write, the mark and the origin's hash of each slot that is whole."""
+    for at in (0, SLOT_SPACING_BYTES):
+        slot = data[at : at + _SLOT.size + _DIGEST_BYTES]
+        body = slot[: _SLOT.size]
+        if len(slot) == _SLOT.size + _DIGEST_BYTES and sha256(body).digest() == slot[_SLOT.size :]:
+            magic, number, tree_size, root_hash, origin_hash = _SLOT.unpack(body)
+            if magic == _MAGIC:
+                yield number, Mark(tree_size=tree_size, root_hash=root_hash), origin_hash
 
 
 def _write_whole(descriptor: int, data: bytes, at: int) -> None:

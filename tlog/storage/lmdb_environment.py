@@ -125,7 +125,8 @@ class LmdbEnvironment:
             environment = _open(path, map_size_bytes, read_only=read_only, tables=len(tables))
         except BaseException:
             if lock is not None:
-                lock.release()
+                # Perhaps it was the disk: then whoever opens it next is not to trust the cache either.
+                lock.release(is_clean=False)
             raise
         self = cls(path, environment, lock, ReadGate())
         try:
@@ -137,6 +138,7 @@ class LmdbEnvironment:
             environment.reader_check()
             self._open_tables(tables)
         except lmdb.Error as error:
+            self._unknown = f"{path} could not be made durable, or read ({error})"
             self.close()
             raise translated(path, error) from error
         except BaseException:

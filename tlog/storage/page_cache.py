@@ -13,6 +13,7 @@ and is told.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def settle_data_file(directory: Path, *, forget: bool) -> None:
             second_at = read_meta(path, first).page_bytes
             os.fdatasync(descriptor)
             for at in (0, second_at):
-                os.pwrite(descriptor, os.pread(descriptor, META_PAGE_BYTES, at), at)
+                page = os.pread(descriptor, META_PAGE_BYTES, at)
+                if os.pwrite(descriptor, page, at) != len(page):
+                    raise OSError(errno.EIO, "a meta page was written short")
             os.fdatasync(descriptor)
             if forget:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
