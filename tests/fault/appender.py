@@ -142,7 +142,7 @@ def _append(alliance: Any, order: dict[str, Any]) -> None:
 
     from server.loss_desk import LossDesk
     from server.signing_guard import SigningGuard
-    from tlog.errors import BatchRefusedError, StateUnknownError, StorageError
+    from tlog.errors import StateUnknownError, TlogError
     from tlog.log import Log
     from tlog.marked_store import MarkedStore
     from tlog.storage.high_water_mark import HighWaterMarkFile
@@ -172,7 +172,7 @@ def _append(alliance: Any, order: dict[str, Any]) -> None:
         marked = MarkedStore(store, mark)
         log = Log(marked, alliance.signer, before_signing=guard.require_signing)
         LossDesk(log, marked, mark, guard)
-    except StorageError as error:
+    except TlogError as error:  # what ends a server's start with a sentence
         failed(error)
         return
     for numbers in order["batches"]:
@@ -183,7 +183,7 @@ def _append(alliance: Any, order: dict[str, Any]) -> None:
             # The server ends here; what it leaves is what a process leaves that ends.
             failed(error)
             return
-        except (StorageError, BatchRefusedError) as error:
+        except TlogError as error:
             failed(error)
             continue
         receipts = [log.receipt(index) for index in appended.leaf_indices]
