@@ -43,6 +43,10 @@ MAX_INLINE_ENTRIES = 256
 MAX_INLINE_GROWTH = 2**16
 """An answer is made in the event loop when its client knows a tree that is smaller by so many leaves at most:
 then all that it is made of was written lately, and is in memory."""
+SHORT_TRIP_ENTRIES = 64
+"""Fewer do not go to a thread before all that went there is committed. They could not be committed earlier
+anyhow, and what comes meanwhile goes with them: half as many trips and commits, and no thread that checks
+signatures while another one, who commits, wants the interpreter."""
 LONG_TRIP_ENTRIES = 64
 """While the threads verify so many or more, a lone small entry of somebody who has nothing else here does not
 wait for them either: else a member that brings large batches would be felt by all that bring little."""
@@ -107,9 +111,14 @@ class Appending:
         self._metrics = metrics
         self._gate = gate
         self._refused = RefusedLately()
+        self._being_sequenced = 0
         self._turns = Turns()
         self._verifying: Gathering[_ToVerify, Verified] = Gathering(
-            threads.verifying, self._verify, trips=VERIFYING_THREADS, max_weight=MAX_TRIP_ENTRIES
+            threads.verifying,
+            self._verify,
+            trips=VERIFYING_THREADS,
+            max_weight=MAX_TRIP_ENTRIES,
+            hold=self._await_commit,
         )
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
@@ -168,6 +177,9 @@ class Appending:
     def _is_held_up(self) -> bool:
         return self._verifying.weight_under_way >= LONG_TRIP_ENTRIES
 
+    def _await_commit(self, waiting_entries: int) -> bool:
+        return waiting_entries < SHORT_TRIP_ENTRIES and self._being_sequenced > 0
+
     def _submit(
         self, verified: list[VerifiedEntry], caller: Caller, entries: list[bytes]
     ) -> asyncio.Future[Sequenced]:
@@ -176,11 +188,15 @@ class Appending:
         except QuotaError as error:
             self._refused.note(caller, entries, error)
             raise
-        # With worker processes the quota is kept by another one, which answers later.
-        future.add_done_callback(lambda done: self._note(done, caller, entries))
+        self._being_sequenced += 1
+        future.add_done_callback(lambda done: self._sequenced(done, caller, entries))
         return future
 
-    def _note(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:
+    def _sequenced(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:
+        self._being_sequenced -= 1
+        if self._being_sequenced == 0:
+            self._verifying.resume()
+        # With worker processes the quota is kept by another one, which answers later.
         if not done.cancelled() and isinstance(error := done.exception(), QuotaError):
             self._refused.note(caller, entries, error)
 

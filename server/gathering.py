@@ -1,9 +1,9 @@
 """Work for threads, gathered: whatever waits goes there in one trip, as calls go into one commit.
 
 A trip to a thread and back costs more than most of what is done there for one small call. So there is no
-trip for every call: what arrives while all trips are under way waits, and goes together with the next. There
-is no timer; a lone call is taken at once. Who brings little goes before the rest of what another brought
-(`server.fair_queue`). What takes less time than a trip is done in the event loop, by `GatheringHere`.
+trip for every call: what arrives while all trips are under way, or held, waits and goes together with the
+next. There is no timer; a lone call is taken at once. Who brings little goes before the rest of what another
+brought (`server.fair_queue`). What takes less time than a trip is done in the event loop, by `GatheringHere`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ class Gathering(Generic[Item, Result]):
         *,
         trips: int,
         max_weight: int,
+        hold: Callable[[int], bool] = lambda _: False,
     ) -> None:
         """Do `work` in at most `trips` threads at a time; it gives every item a result or an exception.
 
         A trip takes items of `max_weight` together, or a single one that is heavier. Requires trips >= 1.
+        No trip begins while `hold`, which is told the weight that waits, says so; who makes it say otherwise
+        calls `resume`.
         """
         self._executor = executor
         self._work = work
         self._idle_trips = trips
         self._max_weight = max_weight
+        self._hold = hold
+        self._waiting_weight = 0
         self._waiting: FairQueue[tuple[Item, asyncio.Future[Result]]] = FairQueue()
         self._weight_under_way = 0
         self._starting = False
@@ -57,15 +62,20 @@ class Gathering(Generic[Item, Result]):
         """
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.put((item, future), weight=weight, lane=lane)
+        self._waiting_weight += weight
+        self.resume()
+        return future
+
+    def resume(self) -> None:
+        """Begin trips, unless they are held, for what waits."""
         if not self._starting:
             # Not at once: calls that arrived together are still to be heard in this turn of the loop.
             self._starting = True
             self._loop.call_soon(self._start)
-        return future
 
     def _start(self) -> None:
         self._starting = False
-        while self._idle_trips and len(self._waiting):
+        while self._idle_trips and len(self._waiting) and not self._hold(self._waiting_weight):
             weight, taken = self._take()
             if not taken:
                 continue
@@ -87,6 +97,7 @@ class Gathering(Generic[Item, Result]):
             if taken and total + weight > self._max_weight:
                 break
             item, future = self._waiting.take()
+            self._waiting_weight -= weight
             if not future.done():
                 taken.append((item, future))
                 total += weight
@@ -117,7 +128,8 @@ class Gathering(Generic[Item, Result]):
         self._idle_trips += 1
         self._weight_under_way -= weight
         _settle(futures, results)
-        self._start()
+        # Not at once: who got a result now is to be heard first, for `hold` may depend on what becomes of it.
+        self.resume()
 
 
 class GatheringHere(Generic[Item, Result]):

@@ -230,3 +230,62 @@ def test_who_brings_little_does_not_wait_for_all_that_another_has_brought() -> N
             assert gather.weight_under_way == 0
 
     run(scenario())
+
+
+def test_what_is_held_waits_until_it_may_go_and_goes_together_however_much_is_never_held() -> None:
+    async def scenario() -> None:
+        work = Work()
+        held = True
+        with ThreadPoolExecutor(1) as executor:
+            gather: Gathering[int, int] = Gathering(
+                executor, work, trips=1, max_weight=MAX_WEIGHT, hold=lambda weight: held and weight < 4
+            )
+            little = [gather.put(item, weight=1) for item in (2, 4)]
+            await asyncio.sleep(0.02)
+            gather.resume()
+            await asyncio.sleep(0.02)
+            assert work.trips == []
+            held = False
+            gather.resume()
+            assert [await future for future in little] == [4, 8]
+            assert work.trips == [[2, 4]]
+            held = True
+            much = [gather.put(item, weight=2) for item in (6, 8)]
+            assert [await future for future in much] == [12, 16]
+            withdrawn = gather.put(10, weight=3)
+            withdrawn.cancel()
+            assert await gather.put(12, weight=1) == 24, "a withdrawn item weighs until it is taken"
+            assert work.trips == [[2, 4], [6, 8], [12]]
+
+    run(scenario())
+
+
+def test_who_got_a_result_is_heard_before_the_next_trip() -> None:
+    async def scenario() -> None:
+        work = Work()
+        committing = 0
+        with ThreadPoolExecutor(1) as executor:
+            gather: Gathering[int, int] = Gathering(
+                executor, work, trips=1, max_weight=MAX_WEIGHT, hold=lambda _: committing > 0
+            )
+
+            async def goes_on(item: int) -> int:
+                nonlocal committing
+                result = await gather.put(item, weight=1)
+                committing += 1
+                return result
+
+            work.gate.clear()
+            first = asyncio.ensure_future(goes_on(2))
+            await until_arrived(work)
+            second = asyncio.ensure_future(goes_on(4))
+            await asyncio.sleep(0.02)
+            work.gate.set()
+            assert await first == 4
+            await asyncio.sleep(0.02)
+            assert work.trips == [[2]]
+            committing = 0
+            gather.resume()
+            assert await second == 8
+
+    run(scenario())

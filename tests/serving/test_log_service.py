@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from _support.alliance import Alliance
 
+from server.appending import SHORT_TRIP_ENTRIES
 from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.config import parse_config
@@ -44,35 +45,36 @@ class HeldStore(MemoryStore):
         super().commit(batch, expected=expected, new=new, publish=publish)
 
 
-def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client_does() -> None:
-    async def scenario() -> None:
-        alliance = Alliance()
-        store = HeldStore(alliance.origin, alliance.signer.vkey)
-        log = Log(store, alliance.signer)
-        log.append(alliance.governance)
-        metrics = Metrics()
-        backlog = Backlog(metrics, max_entries=100, max_bytes=10**6)
-        feed = CheckpointFeed(log.checkpoint(), metrics)
-        sequencer = Sequencer(
-            log,
-            metrics,
+class Running:
+    """Is a service on a log in memory, and what a test looks at."""
+
+    def __init__(self, alliance: Alliance) -> None:
+        self.store = HeldStore(alliance.origin, alliance.signer.vkey)
+        self.log = Log(self.store, alliance.signer)
+        self.log.append(alliance.governance)
+        self.metrics = Metrics()
+        backlog = Backlog(self.metrics, max_entries=1_000, max_bytes=10**6)
+        feed = CheckpointFeed(self.log.checkpoint(), self.metrics)
+        self.sequencer = Sequencer(
+            self.log,
+            self.metrics,
             backlog,
             max_commit_entries=1_000,
             on_committed=feed.publish,
             on_fatal=lambda error: None,
         )
-        sequencer.start()
-        pool = ThreadPoolExecutor(2)
-        threads = Threads(verifying=pool, answering=pool, reading=pool)
-        everybody = ReadingAccess(parse_reading_rule("public"), log.origin)
+        self.sequencer.start()
+        self._pool = ThreadPoolExecutor(2)
+        threads = Threads(verifying=self._pool, answering=self._pool, reading=self._pool)
+        everybody = ReadingAccess(parse_reading_rule("public"), self.log.origin)
         config = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n')
-        gate = CallerGate.for_log(config, log.origin, log.view)
-        service = LogService(
-            log,
-            sequencer,
+        gate = CallerGate.for_log(config, self.log.origin, self.log.view)
+        self.service = LogService(
+            self.log,
+            self.sequencer,
             backlog,
             feed,
-            metrics,
+            self.metrics,
             everybody,
             gate,
             threads=threads,
@@ -80,28 +82,67 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
             max_streams=10,
         )
 
-        def counted() -> float | None:
-            return metrics.registry.get_sample_value("tlog_sequencer_queue_entries")
+    def append(self, entries: list[bytes]) -> asyncio.Task[log_pb2.AppendResponse]:
+        return asyncio.create_task(self.service.Append(log_pb2.AppendRequest(entries=entries), _Context()))
 
-        store.gate.clear()
-        calls = []
-        for number in range(0, 40, 10):
-            request = log_pb2.AppendRequest(entries=alliance.entries(number, number + 10))
-            calls.append(asyncio.create_task(service.Append(request, _Context())))
+    def sample(self, name: str) -> float:
+        value = self.metrics.registry.get_sample_value(name)
+        assert value is not None
+        return value
+
+    async def until(self, name: str, value: float) -> None:
         async with asyncio.timeout(30):
-            while counted() != 40:
+            while self.sample(name) != value:
                 await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        await self.sequencer.stop()
+        self._pool.shutdown()
+
+
+def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client_does() -> None:
+    async def scenario() -> None:
+        alliance = Alliance()
+        running = Running(alliance)
+        running.store.gate.clear()
+        calls = [running.append(alliance.entries(number, number + 10)) for number in range(0, 40, 10)]
+        await running.until("tlog_sequencer_queue_entries", 40)
         await asyncio.sleep(0.2)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        assert counted() == 40
-        store.gate.set()
-        async with asyncio.timeout(30):
-            while counted() != 0:
-                await asyncio.sleep(0.01)
-        assert log.checkpoint().tree_size == len(alliance.governance) + 40
-        await sequencer.stop()
-        pool.shutdown()
+        assert running.sample("tlog_sequencer_queue_entries") == 40
+        running.store.gate.set()
+        await running.until("tlog_sequencer_queue_entries", 0)
+        assert running.log.checkpoint().tree_size == len(alliance.governance) + 40
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+def test_few_entries_are_not_verified_before_those_under_way_are_committed_and_many_are() -> None:
+    async def scenario() -> None:
+        alliance = Alliance()
+        running = Running(alliance)
+        verified, queued = "tlog_verify_seconds_count", "tlog_sequencer_queue_entries"
+        running.store.gate.clear()
+        calls = [running.append(alliance.entries(0, 1))]
+        await running.until(verified, 1)
+        calls += [running.append(alliance.entries(number, number + 1)) for number in range(1, 11)]
+        await running.until(queued, 11)
+        await asyncio.sleep(0.2)
+        assert running.sample(verified) == 1
+        running.store.gate.set()
+        await asyncio.gather(*calls)
+        assert running.sample(verified) == 11
+
+        running.store.gate.clear()
+        calls = [running.append(alliance.entries(11, 12))]
+        await running.until(verified, 12)
+        calls += [running.append(alliance.entries(12, 12 + SHORT_TRIP_ENTRIES))]
+        await running.until(verified, 13)
+        running.store.gate.set()
+        assert [len(answer.results) for answer in await asyncio.gather(*calls)] == [1, SHORT_TRIP_ENTRIES]
+        await running.stop()
 
     asyncio.run(scenario())
