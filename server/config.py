@@ -237,6 +237,11 @@ def parse_config(text: str) -> Config:
         raise ConfigError(
             "[access] read lets not everybody read, and nobody can tell who calls: set [tls] client_ca_path"
         )
+    if config.gossip.nodes and not config.gossip.enabled:
+        raise ConfigError(
+            "[gossip] nodes are to be asked what this log signed last, and enabled = false keeps it from "
+            "asking: set it to true, or take the nodes out"
+        )
     config.tls.require_safe(config.grpc.listen_address, "[grpc]")
     if config.metrics.enabled:
         config.tls.require_safe(config.metrics.listen_address, "[metrics]")
@@ -266,7 +271,7 @@ def load_config(path: Path) -> Config:
     def absolute(name: str) -> str:
         return str(base / name) if name else ""
 
-    return msgspec.structs.replace(
+    placed = msgspec.structs.replace(
         config,
         log=msgspec.structs.replace(
             config.log,
@@ -285,3 +290,14 @@ def load_config(path: Path) -> Config:
         ),
         gossip=msgspec.structs.replace(config.gossip, state_path=str(base / config.gossip.state_path)),
     )
+    _require_mark_outside(placed)
+    return placed
+
+
+def _require_mark_outside(config: Config) -> None:
+    mark, store = config.store.high_water_mark_path, Path(config.log.store_path).resolve()
+    if mark and Path(mark).resolve().is_relative_to(store):
+        raise ConfigError(
+            f"[store] high_water_mark_path is {mark}, and has to be outside of {store}: else it is put back "
+            "with an old copy of the store, and vouches for that"
+        )

@@ -16,12 +16,14 @@ from tlog.errors import (
     SignerAwayError,
     StorageError,
 )
+from tlog.freezing import freeze_store
 from tlog.governance import Governance, build_governance
 from tlog.log import Log
 from tlog.note import Signer, Verifier, open_note
 from tlog.policy import build_policy
 from tlog.receipt import verify_receipt
 from tlog.storage.base import CommitBatch
+from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.memory import MemoryStore
 from tlog.storage.pending_batch import PENDING_NAME, PendingBatchFile
 from tlog.validate import verify_entries
@@ -234,6 +236,31 @@ def test_a_pending_batch_that_cannot_be_written_is_never_signed(
     with pytest.raises(StorageError, match="nothing was signed"):
         log.append(alliance.governance)
     assert elsewhere.asked == asked
+
+
+def test_a_log_with_a_batch_that_was_about_to_be_signed_is_not_frozen_before_that_is_committed(
+    alliance: Alliance, elsewhere: SignerElsewhere, tmp_path: Path
+) -> None:
+    path = tmp_path / "store"
+    Log.create(path, alliance.signer).close()
+    pending = PendingBatchFile(path / PENDING_NAME)
+    with open_with(elsewhere, path, pending) as log:
+        log.append(alliance.governance)
+        elsewhere.is_away = True
+        with pytest.raises(SignerAwayError):
+            log.append([alliance.entry(1)])
+    with pytest.raises(StorageError, match=r"about to be signed.*start the server"):
+        freeze_store(path)
+    elsewhere.is_away = False
+    with open_with(elsewhere, path, pending) as log:
+        assert log.append([alliance.entry(1)]).already_present == (True,)
+    assert freeze_store(path)
+    with open_with(elsewhere, path, pending) as log:
+        assert log.is_frozen
+
+
+def open_with(signer: SignerElsewhere, path: Path, pending: PendingBatchFile) -> Log:
+    return Log(LmdbStore.open(path, ORIGIN, None), signer, pending=pending)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 60, 300, -1])

@@ -12,6 +12,7 @@ from pathlib import Path
 from tlog.errors import StorageError, StoreInUseError
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.storage.pending_batch import PENDING_NAME, PendingBatchFile
 
 REQUEST_NAME = "freeze-requested"
 
@@ -19,7 +20,8 @@ REQUEST_NAME = "freeze-requested"
 def freeze_store(path: Path) -> bool:
     """Freeze the log in a store; returns False where a server runs on it, which is asked to do so.
 
-    Raises NotFoundError when there is no store, StorageError when it cannot be written.
+    Raises NotFoundError when there is no store, StorageError when it cannot be written, or when a signer was
+    about to sign more: what it has signed has to be committed before.
     """
     try:
         store = LmdbStore.open(path, None, None)
@@ -27,6 +29,7 @@ def freeze_store(path: Path) -> bool:
         _request(path)
         return False
     try:
+        _require_nothing_pending(store, path)
         store.set_frozen(True)
         withdraw_request(path)
     finally:
@@ -56,6 +59,18 @@ def look_at(path: Path) -> tuple[bool, SignedCheckpoint, SignedCheckpoint]:
             return view.is_frozen(), view.committed(), view.published()
     finally:
         store.close()
+
+
+def _require_nothing_pending(store: LmdbStore, path: Path) -> None:
+    with store.reader() as reader:
+        committed = LogView(reader).committed().checkpoint
+    pending = PendingBatchFile(path / PENDING_NAME)
+    if entries := pending.read(committed.tree_size, committed.root_hash):
+        raise StorageError(
+            f"{len(entries)} entries in {path / PENDING_NAME} were about to be signed when the server ended, "
+            "and the signer may have signed them: start the server, and freeze the log beside it: it commits "
+            "them before"
+        )
 
 
 def is_requested(path: Path) -> bool:

@@ -130,6 +130,21 @@ def test_names_and_addresses_of_both_families_are_taken(address: str) -> None:
     assert config.grpc.listen_address == address
 
 
+def test_nodes_that_nobody_would_ask_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[gossip\] nodes .* enabled = false"):
+        parse_config(f'{MINIMAL}[gossip]\nenabled = false\nnodes = ["node.example:7000"]\n')
+
+
+@pytest.mark.parametrize("path", ["store/mark", "./store/../store/x/mark", "store"])
+def test_a_high_water_mark_within_the_store_is_refused_for_it_would_be_put_back_with_it(
+    tmp_path: Path, path: str
+) -> None:
+    file = tmp_path / "tlog.toml"
+    file.write_text(f'{MINIMAL}[store]\nhigh_water_mark_path = "{path}"\n')
+    with pytest.raises(ConfigError, match=r"high_water_mark_path .* outside"):
+        load_config(file)
+
+
 def test_a_missing_file_and_a_binary_file_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "absent.toml")
