@@ -248,7 +248,7 @@ class Server:
         sequencer = self._sequencer(parts, backlog, backlog.refuse_all)
         service = LogService(
             parts.log,
-            MemberGate(sequencer, lambda: parts.log.registry, config.quotas),
+            MemberGate.of(config, sequencer, lambda: parts.log.registry),
             backlog,
             parts.feed,
             parts.metrics,
@@ -273,7 +273,7 @@ class Server:
             self._config,
             origin=parts.log.origin,
             log_vkey=parts.log.vkey,
-            sequencer=MemberGate(sequencer, lambda: parts.log.registry, self._config.quotas),
+            sequencer=MemberGate.of(self._config, sequencer, lambda: parts.log.registry),
             pace=pace,
             feed=parts.feed,
         )

@@ -2,6 +2,9 @@
 
 What is charged is what is appended: for what is refused, or was there already, the member pays nothing, or
 anybody could drain its quota with entries that it signed for something else.
+
+Where not everybody may read, a conflict is told only to whose entry it is: else anybody with a key of his own
+could ask whether an event with some source and id is in the log, and where.
 """
 
 from __future__ import annotations
@@ -12,11 +15,16 @@ from dataclasses import dataclass
 from time import monotonic
 
 from server.admission import Account, Accounts, Limits
-from server.config import QuotasSection
+from server.config import Config, QuotasSection
 from server.sequencer import Sequenced, Sequencer
-from tlog.governance import Member
+from tlog.errors import BatchRefusedError, RefusalReason, RefusedError
+from tlog.governance import Member, is_governance
 from tlog.membership import Registry
+from tlog.reading import PUBLIC
 from tlog.validate import AdmissibleEntry
+
+_TELLING = frozenset({RefusalReason.SOURCE_ID_CONFLICT, RefusalReason.LOG_FROZEN})
+"""Refusals that depend on whether an event with that source and id is there."""
 
 
 @dataclass(slots=True)
@@ -36,13 +44,20 @@ class MemberGate:
         quotas: QuotasSection,
         *,
         clock: Callable[[], float] = monotonic,
+        reading_is_public: bool = True,
     ) -> None:
         """Charge by the membership of the moment; where it leaves a limit open, `quotas` has it."""
+        self._reading_is_public = reading_is_public
         self._sequencer = sequencer
         self._registry = registry
         self._quotas = quotas
         self._clock = clock
         self._accounts = Accounts()
+
+    @classmethod
+    def of(cls, config: Config, sequencer: Sequencer, registry: Callable[[], Registry]) -> MemberGate:
+        """Make the gate that a configuration asks for."""
+        return cls(sequencer, registry, config.quotas, reading_is_public=config.access.read == PUBLIC)
 
     def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
         """Queue one call as `Sequencer.submit` does. Raises QuotaError too, and has charged nobody then."""
@@ -58,7 +73,37 @@ class MemberGate:
         if charges:
             sizes = [len(entry.entry) for entry in entries]
             future.add_done_callback(lambda done: _settle(done, charges, payers, sizes))
-        return future
+        if self._reading_is_public or None not in payers:
+            return future
+        return asyncio.ensure_future(self._tell_strangers_nothing(future, entries, payers))
+
+    async def _tell_strangers_nothing(
+        self,
+        future: asyncio.Future[Sequenced],
+        entries: Sequence[AdmissibleEntry],
+        payers: Sequence[str | None],
+    ) -> Sequenced:
+        """Refuse what would tell a stranger what is in the log as it were refused if that were not there."""
+        try:
+            return await asyncio.shield(future)
+        except BatchRefusedError as error:
+            raise BatchRefusedError(
+                {
+                    position: self._as_of_a_stranger(refusal, entries[position])
+                    if payers[position] is None
+                    else refusal
+                    for position, refusal in error.refusals.items()
+                }
+            ) from None
+
+    def _as_of_a_stranger(self, refusal: RefusedError, entry: AdmissibleEntry) -> RefusedError:
+        if refusal.reason not in _TELLING or is_governance(entry.event):
+            return refusal
+        try:
+            self._registry().authorise(entry.event, entry.public_keys)
+        except RefusedError as unauthorised:
+            return unauthorised
+        return refusal
 
     def _payers(
         self, entries: Sequence[AdmissibleEntry], charges: dict[str, _Charge], now_s: float

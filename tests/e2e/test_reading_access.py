@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from _support.alliance import Alliance
+from _support.alliance import Alliance, key
 from _support.log_directory import CONFIG, make_log_directory, serving
 from _support.real_server import RealServer
 from _support.tls_files import TestAuthority
@@ -111,6 +111,18 @@ def test_readers_read_everything_and_others_nothing_and_everybody_may_append(pla
         stub = log_pb2_grpc.LogServiceStub(channel)  # type: ignore[no-untyped-call]
         answer = stub.Append(log_pb2.AppendRequest(entries=[place.alliance.entry(1)]), timeout=30)
         assert answer.results[0].leaf_index == len(place.alliance.governance)
+        # Who may not read cannot ask by Append either what is there: only its own member hears of a conflict.
+        told = []
+        for number in (1, 2):
+            probe = place.alliance.entry(number, note="is it there?", signer=key("stranger"))
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Append(log_pb2.AppendRequest(entries=[probe]), timeout=30)
+            details = dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
+            told.append((refused.value.code(), refused.value.details(), details))
+        assert told[0] == told[1]
+        with pytest.raises(grpc.RpcError) as own:
+            stub.Append(log_pb2.AppendRequest(entries=[place.alliance.entry(1, note="x")]), timeout=30)
+        assert own.value.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
 def test_tiles_are_under_the_same_rule(place: Place) -> None:
