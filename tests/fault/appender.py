@@ -209,7 +209,8 @@ def _read(directory: Path, answer: Callable[[Acknowledged], None]) -> None:
         store = LmdbStore.open(directory / "store", None, None, read_only=True)
         with store.reader() as reader:
             view = LogView(reader)
-            under, size = view.published(), view.tree_size
+            under = view.published()
+            size = min(view.tree_size, under.tree_size)  # a size that is damaged may be without end
     except TlogError:
         return
     for index in range(size):

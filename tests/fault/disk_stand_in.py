@@ -81,6 +81,9 @@ class DiskStandIn:
         self._plan = plan
         self._root = os.path.realpath(plan.directory) + "/"
         self._lock = threading.RLock()
+        if plan.record and Path(plan.record).exists():
+            # Whoever was killed while it wrote a step down has left a part of one.
+            os.truncate(plan.record, _read_record(Path(plan.record))[1])
         self._record: BinaryIO | None = Path(plan.record).open("ab", buffering=0) if plan.record else None  # noqa: SIM115
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._kept: list[object] = []
@@ -231,10 +234,16 @@ class DiskStandIn:
 
 def steps_of(record: Path) -> list[Step]:
     """Read what was recorded, up to where the process was killed."""
-    steps = []
+    return _read_record(record)[0]
+
+
+def _read_record(record: Path) -> tuple[list[Step], int]:
+    """Read every whole step, and how many bytes they take."""
+    steps: list[Step] = []
     with record.open("rb") as file:
         while True:
+            end = file.tell()
             try:
                 steps.append(pickle.load(file))
             except (EOFError, pickle.UnpicklingError):
-                return steps
+                return steps, end

@@ -143,3 +143,18 @@ def test_after_a_power_cut_a_disk_has_what_was_synced_and_of_the_rest_anything()
     assert files_after_cut(base, steps, 5, "any", Random(1))["other"] == b"as it was"
     failed = [step("write", 0, b"x"), step("sync", outcome="lost"), step("sync")]
     assert {files_after_cut(base, failed, 3, how, Random(1))["file"] for how in CUTS} == {b"...."}
+
+
+def test_a_step_that_was_written_down_in_part_hides_none_that_come_after(bench: Bench) -> None:
+    """A process that is killed from outside may leave a part of a step in the record."""
+    directory, promises = bench.fresh("recorded")
+    record = bench.root / "steps"
+    record.unlink(missing_ok=True)
+    bench.append(directory, promises, BATCHES[:1], record=str(record))
+    before = len(steps_of(record))
+    with record.open("r+b") as file:
+        file.truncate(record.stat().st_size - 9)
+    bench.append(directory, promises, BATCHES[1:], record=str(record))
+    steps = steps_of(record)
+    assert len(steps) > before + OPENING_STEPS
+    assert [step.path for step in steps[before - 1 :]][:3] == ["store/data.mdb"] * 3
