@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 
-from server.admission import Accounts, Limits, TokenBucket
+from server.admission import MIN_RETRY_S, Accounts, Limits, TokenBucket
 from server.call_log import CallLog
 from server.callers import Caller, Callers, Context
 from server.config import Config
 from server.membership_now import MembershipNow
-from tlog.errors import QuotaError
+from tlog.errors import QuotaError, StorageError
 from tlog.log_view import LogView
 from tlog.peer_host import host_of_peer
 from tlog.reading import member_of
@@ -32,6 +32,8 @@ MAX_HELD_OF_ONE = 512
 MAX_HELD_BYTES = 32 * 2**20
 """What their requests may hold of memory."""
 MAX_HELD_S = 1.0
+SHARE_OF_ROOM = 2
+"""One caller has half of what all entries may hold while they wait ([limits] max_queued_bytes)."""
 MAX_TOLD = 4_096
 """Callers of whom it is remembered until when they were told to wait."""
 _GOLDEN = 0.618034
@@ -63,6 +65,10 @@ class CallerGate:
             burst_events=quotas.caller_burst_events,
             outstanding_events=quotas.caller_outstanding_events,
         )
+        self._max_entry_bytes = (
+            config.limits.max_queued_bytes // max(1, config.server.workers) // SHARE_OF_ROOM
+        )
+        self._entry_bytes: Counter[str] = Counter()
         self._calls_per_s = quotas.caller_calls_per_s
         self._max_calls = quotas.caller_concurrent_calls
         self._has_certificates = bool(config.tls.client_ca_path)
@@ -83,8 +89,11 @@ class CallerGate:
         membership = MembershipNow(origin)
 
         def member_id(uris: tuple[str, ...]) -> str | None:
-            with open_view() as view:
-                member = member_of(membership.look(view), uris)
+            try:
+                with open_view() as view:
+                    member = member_of(membership.look(view), uris)
+            except StorageError:  # what is told of a call does not change how it ends
+                return None
             return None if member is None else member.id
 
         return cls(config, CallLog(config.logging.calls, member_id))
@@ -141,11 +150,22 @@ class CallerGate:
         now_s = self._clock()
         account = self._accounts.of(caller.name, self._limits, now_s)
         account.require(events, size_bytes, now_s)
+        held_bytes = self._entry_bytes[caller.name]
+        if held_bytes and held_bytes + size_bytes > self._max_entry_bytes:
+            raise QuotaError(
+                f"{caller.name} has {held_bytes} bytes outstanding, and may have {self._max_entry_bytes}: "
+                "send the call again when those are answered",
+                retry_after_s=MIN_RETRY_S,
+            )
         account.take(events, size_bytes, now_s)
+        self._entry_bytes[caller.name] += size_bytes
         try:
             yield account.outstanding == events
         finally:
             account.settle(events)
+            self._entry_bytes[caller.name] -= size_bytes
+            if not self._entry_bytes[caller.name]:
+                del self._entry_bytes[caller.name]
 
     async def hold_back(
         self, caller: Caller, error: QuotaError, *, took_s: float, request_bytes: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +14,8 @@ from server.call_log import CallLog
 from server.caller_gate import MAX_HELD_BYTES, MAX_HELD_OF_ONE, MAX_HELD_S, CallerGate
 from server.callers import Caller
 from server.config import parse_config
-from tlog.errors import QuotaError
+from tlog.errors import QuotaError, StorageError
+from tlog.log_view import LogView
 
 FLOOD, STEADY = Caller(name="host flood"), Caller(name="host steady")
 CONFIG = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n')
@@ -138,3 +140,31 @@ def test_strangers_who_call_once_fill_no_memory_and_one_who_called_too_often_is_
     with pytest.raises(QuotaError, match="calls/s"), rig.gate.call(FLOOD):
         pass
     assert len(rig.gate._calls) >= 100, "nobody who has called just now is forgotten"
+
+
+def test_no_caller_takes_more_than_half_of_the_room_that_calls_wait_in() -> None:
+    rig = Rig()
+    gate = rig.gate
+    most = CONFIG.limits.max_queued_bytes // 2
+    with gate.entries(FLOOD, 1, most):
+        rig.now_s += 60.0  # its rate allows more again, and what it brought still waits
+        with pytest.raises(QuotaError, match="bytes outstanding") as refused, gate.entries(FLOOD, 1, 1):
+            pass
+        assert refused.value.retry_after_s > 0
+        with gate.entries(STEADY, 1, 1):
+            pass
+    with gate.entries(FLOOD, 1, 1):
+        pass
+    assert not gate._entry_bytes
+
+
+def test_a_call_is_answered_also_when_nobody_can_say_whose_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    def unreadable() -> AbstractContextManager[LogView]:
+        raise StorageError("the store cannot be read")
+
+    caller = Caller(name="certificate 1", uris=("https://exporter.example",))
+    config = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n[logging]\ncalls = "all"\n')
+    gate = CallerGate.for_log(config, "log.example", unreadable)
+    with caplog.at_level(logging.INFO, logger="tlog.calls"):
+        gate.ended("1", "Append", caller, "OK", 0.1)
+    assert [record.__dict__["member"] for record in caplog.records] == [None]
