@@ -106,6 +106,11 @@ def _describe_mark(config: Config) -> str:
                     raise ConfigError(
                         "the store was made from a backup, and no high-water mark vouches for it"
                     )
+                if view.is_marked():
+                    raise ConfigError(
+                        "one was kept of this log, and [store] high_water_mark_path names none: the server "
+                        "signs nothing before it does"
+                    )
                 return "none is kept ([store] high_water_mark_path): an old copy looks like the newest"
             gap = check_mark(view, mark)
             if gap is not None and gap.lost is None:

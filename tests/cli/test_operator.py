@@ -93,6 +93,15 @@ def test_what_is_wrong_is_named(
     assert says in found
 
 
+def test_a_mark_that_was_kept_and_is_named_no_more_is_told(
+    directory: Path, tmp_path: Path, server: RealServer
+) -> None:
+    unnamed = changed(directory, tmp_path, 'high_water_mark_path = "high-water.mark"', "")
+    ((ok, found),) = findings(tlog("doctor", unnamed, "--json"))["high-water mark"]
+    assert not ok
+    assert "one was kept of this log, and [store] high_water_mark_path names none" in found
+
+
 def test_a_store_that_is_missing_and_a_witness_that_is_down_are_told(directory: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
