@@ -168,6 +168,17 @@ def test_a_log_that_kept_a_mark_signs_nothing_where_its_configuration_names_none
         rig.accept(rig.acceptance(lost_tree_size=0, lost_root_hash=None))
 
 
+def test_a_second_server_on_a_copy_with_the_same_mark_only_reads(rig: Rig, tmp_path: Path) -> None:
+    rig.open()
+    other = Rig(tmp_path / "another mark")
+    other.path = rig.path
+    other.open()
+    with pytest.raises(ReadOnlyError, match="another server keeps it"):
+        other.log.append([rig.alliance.entry(5)])
+    assert other.log.append([rig.alliance.entry(1)]).already_present == (True,)
+    rig.log.append([rig.alliance.entry(5)])
+
+
 def test_a_restored_store_that_is_as_its_mark_says_needs_no_acceptance(rig: Rig) -> None:
     rig.inner.set_restored(True)
     rig.open()
