@@ -2,9 +2,10 @@
 
 aiohttp closes a connection that does not complete the head of its next request in time (the first one too,
 since 3.14.4), and bounds the size of a head. Added here: beyond a number of connections, of all or of one
-host, new ones are turned away at once, nothing is decompressed on the application's behalf, and no name of a
-host in a request line can end the handling of its connection, which would never be closed then. The time and
-the size of a body are the application's to bound, for it reads the body.
+host, new ones are turned away at once, before any TLS handshake, for who never ends that one has a connection
+too; nothing is decompressed on the application's behalf, and no name of a host in a request line can end the
+handling of its connection, which would never be closed then. The time and the size of a body are the
+application's to bound, for it reads the body.
 """
 
 from __future__ import annotations
@@ -54,10 +55,12 @@ class HttpLimits:
 class HttpListener:
     """Listens on one address for one application; belongs to the event loop that made it."""
 
-    def __init__(self, runner: web.AppRunner, limits: HttpLimits) -> None:
+    def __init__(self, runner: web.AppRunner, limits: HttpLimits, tls: ssl.SSLContext | None) -> None:
         """Take over a runner that is set up; use `start`."""
         self._runner = runner
         self._limits = limits
+        self._tls = tls
+        self._greeted: dict[asyncio.Transport, asyncio.Task[None]] = {}
         self._listening: asyncio.Server | None = None
         self.port = 0
         """The port that is listened on, which the system may have chosen."""
@@ -90,15 +93,10 @@ class HttpListener:
         await runner.setup()
         assert runner.server is not None  # after `setup`
         runner.server.request_factory = _HostlessRequests(runner.server.request_factory)
-        self = cls(runner, limits)
+        self = cls(runner, limits, tls)
         try:
             self._listening = await asyncio.get_running_loop().create_server(
-                self._accept,
-                host,
-                port,
-                ssl=tls,
-                ssl_handshake_timeout=None if tls is None else limits.idle_timeout_s,
-                ssl_shutdown_timeout=None if tls is None else _GOODBYE_S,
+                lambda: _Door(self._enter), host, port
             )
         except (OSError, OverflowError, UnicodeError) as error:
             await runner.cleanup()
@@ -113,13 +111,57 @@ class HttpListener:
         """Take no new connections, let the requests in flight end, then close all connections."""
         if self._listening is not None:
             self._listening.close()
+        for transport, greeting in self._greeted.items():
+            greeting.cancel()
+            transport.abort()
         await self._runner.cleanup()
 
-    def _accept(self) -> asyncio.Protocol:
+    def _enter(self, door: _Door, transport: asyncio.Transport) -> None:
+        """Hand a new connection on to aiohttp, after its TLS handshake if there is one, or turn it away."""
         server = self._runner.server
-        if server is None or len(server.connections) >= self._limits.max_connections:
-            return _Busy()
-        return _Door(server, self._limits.max_connections_of_host)
+        if server is None or not self._has_room(server, _host(transport)):
+            if self._tls is None:
+                transport.write(_BUSY)
+            transport.close()
+        elif self._tls is None:
+            _hand_over(transport, server())
+        else:
+            transport.pause_reading()  # until `start_tls` reads: none of the handshake is for the door
+            greeting = asyncio.get_running_loop().create_task(self._greet(door, transport, server, self._tls))
+            self._greeted[transport] = greeting
+            greeting.add_done_callback(lambda _: self._greeted.pop(transport))
+
+    def _has_room(self, server: web.Server, host: str | None) -> bool:
+        others = [connection.transport for connection in server.connections]
+        hosts = [_host(other) for other in (*others, *self._greeted) if other is not None]
+        return (
+            len(hosts) < self._limits.max_connections
+            and hosts.count(host) < self._limits.max_connections_of_host
+        )
+
+    async def _greet(
+        self, door: _Door, transport: asyncio.Transport, server: web.Server, tls: ssl.SSLContext
+    ) -> None:
+        """Shake hands in the time that the head of a request has, then hand the connection on."""
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                transport,
+                door,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._limits.idle_timeout_s,
+                ssl_shutdown_timeout=_GOODBYE_S,
+            )
+        except OSError:  # no TLS, no certificate that is believed, or too late
+            transport.abort()
+            return
+        if secured is None or door.is_closed:
+            transport.abort()
+            return
+        protocol = server()
+        _hand_over(secured, protocol)
+        for data in door.early:
+            protocol.data_received(data)
 
 
 class _HostlessRequests:
@@ -145,34 +187,33 @@ class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class _Door(asyncio.Protocol):
-    """Looks who comes, and hands the connection on to aiohttp, unless that host has enough of them."""
+    """Has a connection until aiohttp gets it, and keeps what comes meanwhile."""
 
-    def __init__(self, server: web.Server, max_of_host: int) -> None:
-        self._server = server
-        self._max_of_host = max_of_host
+    def __init__(self, enter: Callable[[_Door, asyncio.Transport], None]) -> None:
+        self._enter = enter
+        self.early: list[bytes] = []
+        """What came between the end of the handshake and the handing over: a turn of the event loop."""
+        self.is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        host = _host(transport)
-        others = (connection.transport for connection in self._server.connections)
-        of_host = sum(other is not None and _host(other) == host for other in others)
-        protocol = _Busy() if of_host >= self._max_of_host else self._server()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        self._enter(self, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.early.append(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.is_closed = True
+
+
+def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
 
 
 def _host(transport: asyncio.BaseTransport) -> str | None:
     address = transport.get_extra_info("peername")
     return host_of_address(str(address[0])) if address else None
-
-
-class _Busy(asyncio.Protocol):
-    """Answers a connection over the limit at once, and closes it."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_BUSY)
-        transport.close()
 
 
 async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
