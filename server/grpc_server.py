@@ -6,11 +6,12 @@ import asyncio
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from server.answers import CallLimit, Counted
 from server.config import GrpcSection
+from server.health_service import HEALTH_SERVICE, HealthService
 from server.registration import register
 from tlog.errors import ConfigError
 from tlog.grpc_tls import server_credentials
@@ -66,21 +67,23 @@ class GrpcServer:
         self._reflected = config.reflection
         self._names: list[str] = []
         self._limits: list[CallLimit] = []
-        self._healths = health.aio.HealthServicer()
+        self._healths: HealthService | None = None
         self._is_open = False
         self._is_ready = False
 
     def add(self, descriptor: ServiceDescriptor, service: Counted) -> None:
-        """Add a service, before `listen`."""
+        """Add a service, before `listen`; health is charged to callers as the first one is."""
         register(self._server, descriptor, service)
         self._limits += [service.calls, service.streams]
+        if self._healths is None:
+            self._healths = HealthService(service)
+            register(self._server, HEALTH_SERVICE, self._healths)
         self._names.append(descriptor.full_name)
 
     async def listen(self, address: str, port: int) -> int:
         """Bind an address, and return its port. Raises ConfigError when somebody else listens there."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._healths, self._server)
         if self._reflected:
-            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (*self._names, HEALTH_SERVICE.full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
         try:
             if self._tls is None:
@@ -93,7 +96,7 @@ class GrpcServer:
         """Answer calls."""
         await self._server.start()
         self._is_open = True
-        await self._healths.set(READS_HEALTH, health_pb2.HealthCheckResponse.SERVING)
+        self._say(READS_HEALTH, health_pb2.HealthCheckResponse.SERVING)
         await self.show_ready(self._is_ready)
 
     async def show_ready(self, is_ready: bool) -> None:
@@ -104,11 +107,12 @@ class GrpcServer:
         answer = health_pb2.HealthCheckResponse
         status = answer.SERVING if is_ready else answer.NOT_SERVING
         for name in ("", LOG_SERVICE.full_name):
-            await self._healths.set(name, status)
+            self._say(name, status)
 
     async def stop_taking(self) -> None:
         """Let health say NOT_SERVING, for good; calls are still answered."""
-        await self._healths.enter_graceful_shutdown()
+        if self._healths is not None:
+            self._healths.end()
 
     async def close(self) -> None:
         """Take no new calls, and end when those under way have, or when their time is over."""
@@ -122,6 +126,10 @@ class GrpcServer:
         answering.cancel()
         await self._server.stop(None)
         await stopping
+
+    def _say(self, name: str, status: int) -> None:
+        if self._healths is not None:
+            self._healths.say(name, status)
 
     async def _all_answered(self) -> None:
         """Wait until no call is under way, and until the last answers and the end have been heard."""

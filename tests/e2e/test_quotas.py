@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from _support.log_directory import CONFIG, make_log_directory, serving
 from _support.real_server import RealServer
 from _support.tls_files import TestAuthority
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.flooder import flooding
 from tlog.client import LogClient, RetryPolicy
@@ -158,6 +161,27 @@ def test_calls_that_are_refused_count_as_calls(tmp_path: Path) -> None:
         assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
         # Each refusal was told late: who does not wait by itself is made to.
         assert time.monotonic() - began_s > 0.2
+
+
+def test_asking_for_health_counts_as_calls_too(tmp_path: Path) -> None:
+    config = make_log_directory(
+        tmp_path / "log", Alliance(), config=CONFIG + "[quotas]\ncaller_calls_per_s = 10\n"
+    )
+    with serving(config) as server, grpc.insecure_channel(server.grpc_address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        watched = health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        codes = []
+        for name in ["", "tlog.v1.LogService", "tlog.v1.LogService/reads", "no such service"] * 8:
+            try:
+                health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
+                codes.append(grpc.StatusCode.OK)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+        assert codes[:4] == [grpc.StatusCode.OK] * 3 + [grpc.StatusCode.NOT_FOUND]
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+        os.kill(server.pid, signal.SIGTERM)
+        assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.mark.parametrize("method", ["GetEntries", "WatchCheckpoints"])
