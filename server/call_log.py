@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REQUEST_ID_KEY = "x-request-id"
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROBES = frozenset({"Check", "Watch"})
+"""Calls of health, of which nothing is told while all is well: there is one every few seconds."""
 _LOGGER = logging.getLogger("tlog.calls")
 _STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 
@@ -44,15 +46,17 @@ class CallLog:
 
     def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
         """Write the line of a call that ended, where it is wanted."""
-        if self._calls == "none" or (self._calls == "failed" and code == "OK"):
+        tells_success = self._calls == "all" and method not in _PROBES
+        if self._calls == "none" or (code == "OK" and not tells_success):
             return
         member = self._member_of(caller.uris) if caller.uris else None
         _LOGGER.info(
-            "%s %s in %.1f ms for %s",
+            "%s %s in %.1f ms for %s, request %s",
             method,
             code,
             seconds * 1e3,
             member or caller.name,
+            request_id,
             extra={
                 "request_id": request_id,
                 "method": method,
