@@ -13,7 +13,7 @@ INSTALLED := .venv/installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate fuzz faults sbom audit clean
+.PHONY: help venv test nightly lint format types generate check-generated constraints demo attack serve bench bench-full bench-gate fuzz faults sbom audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(INSTALLED) ## run the whole test suite
+test: $(INSTALLED) ## run the tests, but for the long ones (5 minutes)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not nightly" $(ARGS)
+
+nightly: $(INSTALLED) ## run every test there is, tell every lie, and let a log fail in every way (an hour)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m examples.attack
+	$(BIN)/python -m tests.fault
 
 lint: $(INSTALLED) ## check style and layout, change nothing
 	$(BIN)/ruff check .

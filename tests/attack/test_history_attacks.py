@@ -10,11 +10,15 @@ def test_a_restored_backup_is_noticed_at_once_and_convicts_the_log_when_it_goes_
     assert kinds(caught("rollback")) == {"sizes"}
 
 
-@pytest.mark.parametrize("name", ["rewrite", "drop", "reorder"])
+@pytest.mark.parametrize(
+    "name", ["rewrite", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("drop", "reorder"))]
+)
 def test_a_changed_history_is_noticed_by_member_monitor_and_receipt_holder(name: str) -> None:
     assert kinds(caught(name)) == {"sizes", "leaf"}
 
 
-@pytest.mark.parametrize("name", ["forged-signature", "forbidden-type"])
+@pytest.mark.parametrize(
+    "name", ["forged-signature", pytest.param("forbidden-type", marks=pytest.mark.nightly)]
+)
 def test_an_entry_that_the_log_had_to_refuse_is_found_by_the_monitor_and_convicts_the_log(name: str) -> None:
     assert kinds(caught(name)) == {"rule"}

@@ -20,7 +20,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bench")
 
 
-@pytest.mark.parametrize("name", present_questions())
+# CI's gate runs appends and proofs as well; most of the others have tests of their own parts.
+IN_EVERY_RUN = {"append", "storage", "proofs"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.nightly)
+        for name in present_questions()
+    ],
+)
 def test_a_question_is_answered(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = folder / f"{name}.json"
     assert main(["--tiny", "--only", name, "--out", str(folder), "--json", str(file)]) == 0
