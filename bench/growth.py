@@ -99,7 +99,7 @@ def _served(
         for measure in measurements.values():
             measure()  # warms up
         found = interleaved(
-            measurements, rounds=settings.rounds, progress=progress, what="appending over gRPC"
+            measurements, rounds=settings.few_rounds, progress=progress, what="appending over gRPC"
         )
     return {(SERVER, int(size)): samples for size, samples in found.items()}
 
@@ -129,7 +129,7 @@ def _library(
         for measure in measurements.values():
             measure()
         found = interleaved(
-            measurements, rounds=settings.rounds, progress=progress, what="appending in the library"
+            measurements, rounds=settings.few_rounds, progress=progress, what="appending in the library"
         )
     return {(kind, int(size)): samples for name, samples in found.items() for kind, size in [name.split(":")]}
 

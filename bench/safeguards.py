@@ -63,7 +63,7 @@ def _duplicates(settings: Settings, tree_size: int, original: Path, progress: Pr
         entries = signed_events(0, 0, settings.window_events)
         samples = interleaved(
             {"look-up": look_up, "again": send_again, "V": lambda: verification_cost(entries)},
-            rounds=settings.rounds,
+            rounds=settings.few_rounds,
             progress=progress,
             what=f"duplicates in {tree_size:,} entries",
         )
@@ -117,7 +117,7 @@ def _mark(settings: Settings, tree_size: int, original: Path, progress: Progress
         marked = stack.enter_context(_committing(settings, original, tree_size, commits, marked=True))
         samples = interleaved(
             {"without": without, "with": marked},
-            rounds=settings.rounds,
+            rounds=settings.few_rounds,
             progress=progress,
             what=f"marks of commits to {tree_size:,} entries",
         )

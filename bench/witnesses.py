@@ -76,7 +76,7 @@ def run(settings: Settings, progress: Progress) -> Result:
 
         samples = interleaved(
             {"quorum": window(witnessed, witnesses), "no witness": window(plain, [])},
-            rounds=settings.rounds,
+            rounds=settings.few_rounds,
             progress=progress,
             what=f"cosigning {RATE_PER_S:.0f} appends a second, {tree_size:,} entries",
         )
