@@ -1,6 +1,6 @@
 """How much a run measures: the three sizes of a run, and where its files are.
 
-A question reads its sizes from here, so that `make bench` stays under five minutes as a whole, and tests can
+A question reads its sizes from here, so that `make bench` takes minutes as a whole, not hours, and tests can
 run any question in seconds.
 """
 
