@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
+from tlog.cli.governance_entry import OutOption, SignOption, next_payload, sign_and_append
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.passphrase import PassphraseOption
 from tlog.cli.report import remark
-from tlog.errors import ConfigError, MalformedError
+from tlog.errors import ConfigError
 from tlog.governance import Restored, build_restored
 from tlog.merkle import HASH_BYTES
 
@@ -48,22 +49,19 @@ def accept_loss(
     """
     with log.connect() as client:
         registry = client.registry()
-        try:
-            payload = build_restored(
-                origin=client.origin,
-                time=present_time(),
-                seq=registry.seq + 1,
-                prev=registry.prev,
-                restored=Restored(
-                    tree_size=size,
-                    root_hash=_root(root, "--root"),
-                    lost_tree_size=lost_size,
-                    lost_root_hash=_root(lost_root, "--lost-root") if lost_root else None,
-                    reason=reason,
-                ),
-            )
-        except MalformedError as error:
-            raise ConfigError(f"this loss cannot be accepted: {error}") from error
+        restored = Restored(
+            tree_size=size,
+            root_hash=_root(root, "--root"),
+            lost_tree_size=lost_size,
+            lost_root_hash=_root(lost_root, "--lost-root") if lost_root else None,
+            reason=reason,
+        )
+        payload = next_payload(
+            client,
+            registry,
+            partial(build_restored, restored=restored),
+            refused="this loss cannot be accepted",
+        )
         if lost_size:
             remark(
                 f"note: whoever holds a checkpoint of this log between sizes {size} and {lost_size} can "

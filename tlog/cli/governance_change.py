@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 from tlog.cli.files import read_file
-from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
+from tlog.cli.governance_entry import OutOption, SignOption, next_payload, sign_and_append
 from tlog.cli.keygen import VKEY_SUFFIX
 from tlog.cli.member_entry import parse_member_key
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.passphrase import PassphraseOption
 from tlog.cli.report import remark, say_document, say_facts
-from tlog.errors import ConfigError, MalformedError
+from tlog.errors import ConfigError
 from tlog.governance import Governance, build_governance
 from tlog.membership import Registry
 
@@ -98,16 +99,12 @@ def rotate(
                 registry.log_vkeys, add_log_keys, remove_log_keys, _parse_log_key, "key of the log"
             ),
         )
-        try:
-            payload = build_governance(
-                origin=client.origin,
-                time=present_time(),
-                seq=registry.seq + 1,
-                prev=registry.prev,
-                governance=wanted,
-            )
-        except MalformedError as error:
-            raise ConfigError(f"governance cannot be changed like this: {error}") from error
+        payload = next_payload(
+            client,
+            registry,
+            partial(build_governance, governance=wanted),
+            refused="governance cannot be changed like this",
+        )
         if not as_json:
             _remark(registry, wanted)
         sign_and_append(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -14,7 +14,7 @@ from tlog.cli.files import write_file
 from tlog.cli.passphrase import passphrase_from
 from tlog.cli.report import Json, plural, say, say_document
 from tlog.envelope import sign_entry
-from tlog.errors import BatchRefusedError, ConfigError
+from tlog.errors import BatchRefusedError, ConfigError, MalformedError
 from tlog.event import parse_event
 from tlog.governance import Genesis, Governance, GovernanceEvent, parse_governance
 from tlog.key_file import AsksPassphrase, read_key_file
@@ -56,7 +56,27 @@ class Threshold:
         return f"{self.present} of {self.needed} {self.keys} signatures"
 
 
-def present_time() -> str:
+class BuildsPayload(Protocol):
+    """Builds a governance event's payload; a `build_*` of `tlog.governance` with its body given."""
+
+    def __call__(self, *, origin: str, time: str, seq: int, prev: str) -> bytes:
+        """Build the payload. Raises MalformedError for a body that no entry can say."""
+        ...
+
+
+def next_payload(client: LogClient, registry: Registry, build: BuildsPayload, *, refused: str) -> bytes:
+    """Build the governance event that follows a registry's newest one, dated now.
+
+    `registry` is what the log has proven just now. Raises ConfigError, which begins with `refused`, for a
+    body that no entry can say.
+    """
+    try:
+        return build(origin=client.origin, time=_present_time(), seq=registry.seq + 1, prev=registry.prev)
+    except MalformedError as error:
+        raise ConfigError(f"{refused}: {error}") from error
+
+
+def _present_time() -> str:
     """Return the present time as an event's `time`; it decides nothing."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 

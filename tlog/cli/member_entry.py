@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tlog.cli.files import read_file
-from tlog.cli.governance_entry import present_time, sign_and_append
+from tlog.cli.governance_entry import next_payload, sign_and_append
 from tlog.cli.keygen import VKEY_SUFFIX
 from tlog.cli.report import remark
 from tlog.ed25519 import PUBLIC_KEY_BYTES
@@ -90,16 +91,12 @@ def append_member(
 
     `registry` is what the log has proven just now. Raises ConfigError for a state that no entry can say.
     """
-    try:
-        payload = build_member(
-            origin=client.origin,
-            time=present_time(),
-            seq=registry.seq + 1,
-            prev=registry.prev,
-            member=wanted,
-        )
-    except MalformedError as error:
-        raise ConfigError(f"member {wanted.id!r} cannot be written like this: {error}") from error
+    payload = next_payload(
+        client,
+        registry,
+        partial(build_member, member=wanted),
+        refused=f"member {wanted.id!r} cannot be written like this",
+    )
     _remark_unknown_roles(wanted, registry)
     sign_and_append(
         client,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from tlog.cli.entry_view import plain
 from tlog.cli.files import read_file
-from tlog.cli.governance_entry import OutOption, SignOption, present_time, sign_and_append
+from tlog.cli.governance_entry import OutOption, SignOption, next_payload, sign_and_append
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.passphrase import PassphraseOption
 from tlog.cli.report import say_document, say_facts, say_table
@@ -78,16 +79,9 @@ def set_rules(
     wanted = catalogue_rules() if file is None else load_rules(file)
     with log.connect() as client:
         registry = client.registry()
-        try:
-            payload = build_rules(
-                origin=client.origin,
-                time=present_time(),
-                seq=registry.seq + 1,
-                prev=registry.prev,
-                rules=wanted,
-            )
-        except MalformedError as error:
-            raise ConfigError(f"these rules cannot be set: {error}") from error
+        payload = next_payload(
+            client, registry, partial(build_rules, rules=wanted), refused="these rules cannot be set"
+        )
         sign_and_append(
             client,
             registry,
