@@ -12,6 +12,7 @@ from _support.command_line import Ended, tlog
 from _support.real_server import RealServer, running, start
 from _support.real_witness import RealWitness
 
+from tlog.checkpoint import parse_checkpoint
 from tlog.note import parse_note
 from tlog.receipt import parse_receipt
 
@@ -219,3 +220,29 @@ def test_a_key_that_governance_does_not_name_starts_no_server(log: Log) -> None:
         start(log.directory, overrides={"log": {"key_path": str(stranger)}})
     with running(log.directory) as log.server:
         assert log.run("status").code == 0
+
+
+def test_a_loss_is_accepted_by_name_and_by_governance_and_then_the_log_goes_on(
+    log: Log, tmp_path: Path
+) -> None:
+    with running(log.directory) as log.server:
+        log.admit_bank()
+        assert log.append(tmp_path / "receipts").code == 0
+    (log.directory / "high-water.mark").unlink()
+    with running(log.directory) as log.server:
+        refused = log.append(tmp_path / "refused")
+        assert refused.code != 0, refused
+        assert "high-water mark" in refused.err
+        here = parse_checkpoint(parse_note(log.run("checkpoint").out.encode())[0])
+        command = ("accept-loss", "--size", here.tree_size, "--root", here.root_hash.hex())
+        command += ("--reason", "the disk burnt", "--json")
+        no_root = ("accept-loss", "--size", 1, "--root", "x", "--reason", "none")
+        assert "--root is no root hash" in log.run(*no_root, *log.signed(1, 2)).err
+        half = log.run(*command, "--lost-size", 99, *log.signed(1, 2))
+        assert half.code == 2, half
+        assert "this loss cannot be accepted: " in half.error["message"]
+        too_few = log.run(*command, *log.signed(1))
+        assert (too_few.code, log.append(tmp_path / "still").code) == (2, refused.code), too_few
+        done = log.run(*command, *log.signed(1, 2))
+        assert done.code == 0, done
+        assert log.append(tmp_path / "after").code == 0
