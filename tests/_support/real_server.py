@@ -7,12 +7,7 @@ Whatever the test does, only the process that was started here is ever signalled
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,21 +16,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from _support.real_program import START_TIMEOUT_S, RealProgram, started
+
 if TYPE_CHECKING:
     from tlog.tls import ClientTls
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 60.0
 
 
 class RealServer:
     """Is one running server process."""
 
-    def __init__(self, process: subprocess.Popen[str], errors: tempfile._TemporaryFileWrapper[str]) -> None:
-        self._process = process
-        self._errors = errors
-        self._final_errors: str | None = None
-        self.announced: dict[str, Any] = {}
+    def __init__(self, program: RealProgram) -> None:
+        self._program = program
+        self.announced = program.announced
 
     def __enter__(self) -> RealServer:
         return self
@@ -50,7 +42,7 @@ class RealServer:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._program.pid
 
     @property
     def grpc_address(self) -> str:
@@ -67,46 +59,27 @@ class RealServer:
     @property
     def errors(self) -> str:
         """Return what the server wrote to stderr so far."""
-        if self._final_errors is not None:
-            return self._final_errors
-        return Path(self._errors.name).read_text(encoding="utf-8", errors="replace")
+        return self._program.errors
 
     def wait_to_say(self, words: str, *, timeout_s: float = 30.0) -> None:
         """Wait until stderr has these words: what a call tells is written down before or after its answer."""
-        end_s = time.monotonic() + timeout_s
-        while words not in self.errors:
-            assert time.monotonic() < end_s, f"it did not say {words!r}:\n{self.errors}"
-            time.sleep(0.02)
+        self._program.wait_to_say(words, timeout_s=timeout_s)
 
     @property
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        return self._program.is_running
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """Ask for a graceful stop, and return the exit code."""
-        return self._end(signal.SIGTERM, timeout_s)
+        return self._program.end(signal.SIGTERM, timeout_s=timeout_s)
 
     def kill(self) -> int:
         """End it at once, as a power cut would (kill -9); does nothing when it has ended."""
-        return self._end(signal.SIGKILL, 20.0)
+        return self._program.end(signal.SIGKILL)
 
     def wait(self, timeout_s: float = 20.0) -> int:
         """Wait until it ends by itself, and return the exit code."""
-        code = self._process.wait(timeout_s)
-        self._close()
-        return code
-
-    def _end(self, number: signal.Signals, timeout_s: float) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        return self.wait(timeout_s)
-
-    def _close(self) -> None:
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        if self._final_errors is None:
-            self._final_errors = self.errors
-            self._errors.close()
+        return self._program.wait(timeout_s)
 
 
 def start(
@@ -143,19 +116,8 @@ def start_with_config(
 
     `program` is the module to run, with what it is told before the server's own arguments.
     """
-    # A file, not a pipe: nobody reads while the test runs, and a full pipe would stop the server.
-    errors = tempfile.NamedTemporaryFile("w+", prefix="tlog-server-", suffix=".stderr")  # noqa: SIM115
-    process = subprocess.Popen(
-        [sys.executable, "-m", *program, "--config", str(path), "--json"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    server = RealServer(process, errors)
+    server = RealServer(started(*program, "--config", path, "--json"))
     try:
-        server.announced = _read_announcement(process)
         _await_health(server, tls)
     except Exception as error:
         server.kill()
@@ -175,23 +137,6 @@ def running(config_dir: Path, **options: Any) -> Iterator[RealServer]:
         server.stop()
     finally:
         server.kill()
-
-
-def _read_announcement(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Read the one JSON line with the addresses; ends a server that says nothing for too long."""
-    assert process.stdout is not None
-    watchdog = threading.Timer(START_TIMEOUT_S, process.kill)
-    watchdog.start()
-    try:
-        line = process.stdout.readline()
-    finally:
-        watchdog.cancel()
-    if not line:
-        raise RuntimeError(f"it ended with exit code {process.wait(30)} before it served")
-    announced = json.loads(line)
-    if announced.get("event") != "serving":
-        raise RuntimeError(f"it announced {line!r}")
-    return dict(announced)
 
 
 def _await_health(server: RealServer, tls: ClientTls | None) -> None:

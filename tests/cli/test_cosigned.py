@@ -143,7 +143,7 @@ def test_a_witness_that_stopped_makes_the_log_stale_and_an_append_that_waits_fai
     witnessed: Witnessed, tmp_path: Path
 ) -> None:
     assert witnessed.append("--wait", "cosigned", "--max-age", 30).code == 0
-    witnessed.witness.process.send_signal(signal.SIGSTOP)
+    witnessed.witness.program.send(signal.SIGSTOP)
     try:
         time.sleep(3.1)
         for command in READS.values():
@@ -160,7 +160,7 @@ def test_a_witness_that_stopped_makes_the_log_stale_and_an_append_that_waits_fai
         assert waited.code == 3
         assert "run the same command again" in waited.err
     finally:
-        witnessed.witness.process.send_signal(signal.SIGCONT)
+        witnessed.witness.program.send(signal.SIGCONT)
     witnessed.count -= 1
     again = witnessed.append("--wait", "cosigned", "--json")
     assert (again.code, again.json["already_present"]) == (0, 1)

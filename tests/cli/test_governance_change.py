@@ -164,7 +164,7 @@ def test_the_log_moves_to_a_new_key_and_every_old_receipt_stays_good(log: Log, t
         old_policy.write_text(log.policy.read_text())
         log.policy.write_text(f"log {new_vkey}\n{log.policy.read_text()}")
         assert tlog("witness", "add-log", tmp_path / "w", "--log", new_vkey).code == 0
-        witness.process.send_signal(signal.SIGHUP)
+        witness.program.send(signal.SIGHUP)
 
         overrides["log"] = {"key_path": str(new_key)}
         with running(log.directory, overrides=overrides) as log.server:

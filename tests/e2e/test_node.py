@@ -322,7 +322,7 @@ def test_sighup_makes_a_nodes_witness_take_up_a_log_and_ends_no_node(tmp_path: P
     witness_file.write_text(witness_file.read_text().replace("# port = 8653", "port = 0"))
     directory = make_node_directory(tmp_path / "node", policy)
     with RealNode(directory) as node:
-        node.process.send_signal(signal.SIGHUP)
+        node.program.send(signal.SIGHUP)
         node.wait_for(lambda status: "no witness runs here" in node.errors)
         assert node.end() == 0
     file = directory / "node.toml"
@@ -335,7 +335,7 @@ def test_sighup_makes_a_nodes_witness_take_up_a_log_and_ends_no_node(tmp_path: P
         url = node.errors.partition("the witness w.example serves ")[2].split()[0]
         assert (submit_first(url, known), submit_first(url, new)) == (200, 404)
         assert tlog("witness", "add-log", witness, "--log", new.signer.vkey).code == 0
-        node.process.send_signal(signal.SIGHUP)
+        node.program.send(signal.SIGHUP)
         node.wait_for(lambda status: "now knows 2 logs" in node.errors)
         assert submit_first(url, new) == 200
         assert node.end() == 0

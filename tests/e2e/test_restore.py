@@ -129,7 +129,7 @@ class Scene:
 
     def pause(self, *witnesses: RealWitness, number: int = signal.SIGSTOP) -> None:
         for witness in witnesses:
-            witness.process.send_signal(number)
+            witness.program.send(number)
 
 
 def make_witness(directory: Path, vkey: str) -> RealWitness:

@@ -14,10 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 from _support.alliance import Alliance
-from _support.command_line import tlog
+from _support.command_line import REPOSITORY, tlog
 from _support.log_directory import CONFIG, make_log_directory, serving
 from _support.real_node import RealNode, make_node_directory, set_in_gossip
-from _support.real_server import REPOSITORY, RealServer
+from _support.real_program import started
+from _support.real_server import RealServer
 from _support.real_witness import RealWitness
 from _support.tls_files import TestAuthority, client_table, with_other_ca
 
@@ -142,27 +143,11 @@ def test_a_server_of_another_name_and_an_expired_server_are_not_talked_to(
             config=CONFIG + f'[tls]\ncertificate_path = "{certificate}"\nkey_path = "{key}"\n',
         )
         # Nobody can ask this one for its health, so only its announcement is waited for.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "server", "--config", str(config), "--json"],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            import json
-
-            announced = json.loads(process.stdout.readline())
-            running = RealServer(process, None)  # type: ignore[arg-type]
+        with RealServer(started("server", "--config", config, "--json")) as running:
             with pytest.raises(RemoteError):
-                size(running, caller, address=announced["grpc"], deadline_s=2.0)
+                size(running, caller, deadline_s=2.0)
             with httpx.Client(verify=caller.http_context()) as http, pytest.raises(httpx.ConnectError):
-                http.get(f"{announced['tiles']}/checkpoint")
-        finally:
-            process.kill()
-            process.wait(20)
-            process.stdout.close()  # type: ignore[union-attr]
+                http.get(f"{running.tiles_url}/checkpoint")
 
 
 def test_a_renewed_certificate_is_shown_at_once_and_nobody_is_cut_off(
@@ -275,7 +260,7 @@ def test_a_witness_and_a_server_and_a_node_and_a_monitor_talk_tls_to_each_other(
                 with pytest.raises((ssl.SSLError, OSError)):
                     # TLS 1.3 tells a caller only afterwards that its certificate is missed.
                     _read_after_handshake(gossiping.address, authority.stranger())
-                gossiping.process.send_signal(signal.SIGHUP)
+                gossiping.program.send(signal.SIGHUP)
                 gossiping.wait_for(lambda status: status["is_well"])
 
 

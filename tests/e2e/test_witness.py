@@ -91,7 +91,7 @@ def test_a_second_witness_on_one_directory_is_refused(tmp_path: Path) -> None:
             cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert second.returncode == 3
-        assert f"process {witness.process.pid}" in second.stderr
+        assert f"process {witness.program.pid}" in second.stderr
         assert submit(witness, log, 0, 5)
         # Looking is allowed.
         (shown,) = tlog("witness", "show", directory, "--json").json["logs"]

@@ -119,7 +119,7 @@ def test_without_the_quorum_the_log_goes_on_and_publishes_nothing_until_it_is_ba
         client.append(ALLIANCE.entries(0, 3), cosigned=True)
         published = client.checkpoint()
         for witness in witnessed.witnesses[:2]:
-            witness.process.send_signal(signal.SIGSTOP)
+            witness.program.send(signal.SIGSTOP)
         try:
             (one,) = client.append([ALLIANCE.entry(20)])
             assert one.leaf_index == published.tree_size
@@ -130,7 +130,7 @@ def test_without_the_quorum_the_log_goes_on_and_publishes_nothing_until_it_is_ba
             assert open_checkpoint(newest.note, witnessed.policy)
         finally:
             for witness in witnessed.witnesses[:2]:
-                witness.process.send_signal(signal.SIGCONT)
+                witness.program.send(signal.SIGCONT)
         (one,) = client.append([ALLIANCE.entry(20)], cosigned=True)
         assert verify_receipt(ALLIANCE.entry(20), one.receipt, witnessed.policy)
 
@@ -145,12 +145,12 @@ def test_one_dead_witness_of_three_is_not_missed(witnessed: Witnessed) -> None:
 
 def test_a_killed_log_publishes_what_it_had_committed_after_its_restart(witnessed: Witnessed) -> None:
     for witness in witnessed.witnesses:
-        witness.process.send_signal(signal.SIGSTOP)
+        witness.program.send(signal.SIGSTOP)
     with witnessed.client() as client:
         (one,) = client.append([ALLIANCE.entry(1)])
     witnessed.server.kill()
     for witness in witnessed.witnesses:
-        witness.process.send_signal(signal.SIGCONT)
+        witness.program.send(signal.SIGCONT)
     with serving(witnessed.config) as restarted:
         witnessed.server = restarted
         with witnessed.client() as client:
@@ -175,7 +175,7 @@ def test_a_client_tells_nothing_new_from_withheld(witnessed: Witnessed) -> None:
             assert time.monotonic() < end_s, times_s
             time.sleep(0.2)
         for witness in witnessed.witnesses[:2]:
-            witness.process.send_signal(signal.SIGSTOP)
+            witness.program.send(signal.SIGSTOP)
         try:
             with pytest.raises(StaleCheckpointError, match="s ago"):
                 while time.monotonic() < end_s + 60:
@@ -183,7 +183,7 @@ def test_a_client_tells_nothing_new_from_withheld(witnessed: Witnessed) -> None:
                     time.sleep(0.2)
         finally:
             for witness in witnessed.witnesses[:2]:
-                witness.process.send_signal(signal.SIGCONT)
+                witness.program.send(signal.SIGCONT)
 
 
 def test_a_watcher_and_a_monitor_see_over_grpc_that_nothing_new_is_as_of_now(

@@ -12,7 +12,8 @@ from itertools import count
 from pathlib import Path
 
 import grpc
-from _support.real_server import REPOSITORY, RealServer, start_with_config
+from _support.command_line import REPOSITORY
+from _support.real_server import RealServer, start_with_config
 from fault.disk_stand_in import steps_of
 from fault.load import Load, calling, start_with
 from fault.promises import ALLIANCE, COSIGNER_KEY, LOG_KEY, InconsistentError, LostError, Promises

@@ -24,8 +24,9 @@ from _support.command_line import tlog
 from _support.log_directory import make_log_directory, serving
 from _support.lying_log import LyingLog
 from _support.real_node import RealNode, make_node_directory
+from _support.real_program import RealProgram
 from _support.real_server import RealServer
-from _support.real_signer import RealSigner, signing
+from _support.real_signer import signing
 from _support.real_witness import RealWitness
 from _support.signers import cosigner
 from _support.submitting_log import SubmittingLog
@@ -73,7 +74,7 @@ class Rig:
     node: RealNode
     alliance: Alliance
     submitting: SubmittingLog
-    signer: RealSigner
+    signer: RealProgram
     signer_socket: Path
     channel: grpc.Channel
     numbers: Iterator[int]
@@ -81,7 +82,7 @@ class Rig:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return (self.server.pid, self.witness.process.pid, self.node.process.pid, self.signer.pid)
+        return (self.server.pid, self.witness.program.pid, self.node.program.pid, self.signer.pid)
 
     def check(self) -> None:
         """Check that all live, logged no traceback, hold no more memory, and answer a valid call."""

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from _support.alliance import ORIGIN, log_signer
 from _support.command_line import tlog
-from _support.real_signer import RealSigner, signing, start_signer
+from _support.real_program import RealProgram
+from _support.real_signer import signing, start_signer
 from _support.signers import cosigner
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
@@ -39,13 +40,13 @@ def keys(tmp_path: Path) -> tuple[object, ...]:
 
 
 @pytest.fixture
-def running(tmp_path: Path, keys: tuple[object, ...]) -> Iterator[RealSigner]:
+def running(tmp_path: Path, keys: tuple[object, ...]) -> Iterator[RealProgram]:
     with signing(tmp_path, *keys, "--new-state") as process:
         yield process
 
 
 @pytest.fixture
-def line(running: RealSigner, tmp_path: Path) -> Iterator[SignerLine]:
+def line(running: RealProgram, tmp_path: Path) -> Iterator[SignerLine]:
     line = SignerLine(tmp_path / "signer.sock", timeout_s=30.0)
     yield line
     line.close()
@@ -64,7 +65,7 @@ def test_it_signs_and_cosigns_as_the_keys_themselves_would(line: SignerLine) -> 
 
 
 def test_it_refuses_what_goes_back_also_after_it_was_killed(
-    line: SignerLine, running: RealSigner, tmp_path: Path, keys: tuple[object, ...]
+    line: SignerLine, running: RealProgram, tmp_path: Path, keys: tuple[object, ...]
 ) -> None:
     remote, remote_cosigner = RemoteSigner(line, KEY.vkey), RemoteCosigner(line)
     remote.sign(text(10).encode())
@@ -174,7 +175,7 @@ def test_half_a_question_and_many_callers_keep_nobody_else_from_asking(
 
 
 def test_a_signer_that_hangs_is_given_up_in_time_and_found_again(
-    line: SignerLine, running: RealSigner, tmp_path: Path
+    line: SignerLine, running: RealProgram, tmp_path: Path
 ) -> None:
     changes: list[bool] = []
 
@@ -236,7 +237,7 @@ def test_a_stranger_behind_the_socket_signs_nothing_for_us(tmp_path: Path, keys:
 
 
 def test_the_socket_is_its_owners_and_a_dead_one_is_taken_over(
-    running: RealSigner, tmp_path: Path, keys: tuple[object, ...]
+    running: RealProgram, tmp_path: Path, keys: tuple[object, ...]
 ) -> None:
     assert (tmp_path / "signer.sock").stat().st_mode & 0o777 == 0o600
     with pytest.raises(RuntimeError, match="is in use"):
@@ -251,7 +252,7 @@ def test_the_socket_is_its_owners_and_a_dead_one_is_taken_over(
 
 
 def test_nothing_secret_is_announced_logged_or_shown(
-    line: SignerLine, running: RealSigner, tmp_path: Path
+    line: SignerLine, running: RealProgram, tmp_path: Path
 ) -> None:
     remote = RemoteSigner(line, KEY.vkey)
     remote.sign(text(5).encode())
@@ -267,7 +268,7 @@ def test_nothing_secret_is_announced_logged_or_shown(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_no_core_file_gets_the_key(running: RealSigner) -> None:
+def test_no_core_file_gets_the_key(running: RealProgram) -> None:
     limits = Path(f"/proc/{running.pid}/limits").read_text()
     (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert core.split()[4:6] == ["0", "0"]
