@@ -23,6 +23,7 @@ from typing import Protocol, cast
 
 from rich.console import Console
 
+from bench.ending import ending_in_order
 from bench.machine import describe_run
 from bench.noise import NoiseWatch
 from bench.peer_adapters.given import FORMS, peer_from
@@ -133,4 +134,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_in_order():
+        sys.exit(main())

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from bench.append import BATCH, IN_FLIGHT, SINGLES_IN_FLIGHT
 from bench.echo_server import Echo, echoing
+from bench.ending import ending_in_order
 from bench.floors import verification_cost
 from bench.interleave import interleaved
 from bench.load import Method, generators, run_window
@@ -240,4 +241,5 @@ def _show(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_in_order():
+        sys.exit(main())

@@ -24,6 +24,7 @@ from pathlib import Path
 import grpc
 import httpx
 
+from bench.ending import ending_in_order
 from bench.prefilled import prefilled_log, working_copy
 from bench.progress import Progress
 from bench.promql import Scrape, evaluate, parse_page
@@ -272,4 +273,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_order():
+        main()

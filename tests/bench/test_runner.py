@@ -5,14 +5,21 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.__main__ import main, present_questions
 from bench.gate import NAMES
 from bench.gate import main as gate_main
 from bench.progress import Progress
+from bench.served import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,30 @@ def test_a_question_that_fails_keeps_no_other_from_being_answered(
     assert "no disk left" in said.out
     assert "could not be answered: proofs" in said.out
     assert "2 of 2 storage" in said.err
+
+
+def is_server(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # it has just ended
+        return "serve" in process.cmdline()
+    return False
+
+
+def test_a_run_that_is_asked_to_end_leaves_no_process_behind(folder: Path) -> None:
+    command = [sys.executable, "-m", "bench", "--tiny", "--only", "append", "--out", str(folder)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        watched = psutil.Process(run.pid)
+        started: list[psutil.Process] = []
+        while not any(is_server(process) for process in started):
+            assert run.poll() is None, run.stdout and run.stdout.read()
+            time.sleep(0.02)
+            started = watched.children(recursive=True)
+        run.terminate()
+        run.communicate(timeout=60)
+    left = [process for process in started if process.is_running()]
+    for process in left:
+        process.kill()
+    assert not left
+    assert run.returncode == 128 + signal.SIGTERM
 
 
 def test_without_a_terminal_lines_tell_how_far_it_is_and_what_is_left(

@@ -1,0 +1,33 @@
+"""End in order when the system asks for an end: whoever started processes ends them, as after Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit while the block runs, so that every `finally` is gone through.
+
+    The exit code is what shells give a program that ended by that signal. For the main thread only. A second
+    signal is ignored, for it would end the work of the first, and so is what nohup ignores.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        for one in _SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    taken = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, leave) for one in taken}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
