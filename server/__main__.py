@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from server.app import main
+from server.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

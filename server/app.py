@@ -6,7 +6,6 @@ watchers end, calls in flight get their answers, and only then is the store clos
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -21,9 +20,8 @@ from typing import Protocol, TypeAlias
 
 from server.backlog import Backlog, CommitPace
 from server.begin_late import BeginLate
-from server.call_log import set_up_logging
 from server.caller_gate import CallerGate
-from server.config import Config, load_config
+from server.config import Config
 from server.freeze_watch import FreezeWatch
 from server.gossip_service import GossipService, node_transport
 from server.grpc_server import GOSSIP_SERVICE, LOG_SERVICE, GrpcServer, format_address
@@ -48,8 +46,7 @@ from server.wire import Sample
 from server.witness_policy import read_policy, require_independent_quorum, witness_clients
 from server.witnessed_publisher import WitnessedPublisher
 from server.worker_pool import WorkerPool
-from tlog.errors import StateUnknownError, StorageError, TlogError
-from tlog.exit_codes import ExitCode, exit_code
+from tlog.errors import StateUnknownError, StorageError
 from tlog.gossip.grpc_transport import GrpcTransport
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
@@ -380,19 +377,3 @@ async def serve(config: Config, *, as_json: bool) -> None:
         loop.add_signal_handler(number, server.stop)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.run(_Announce(as_json=as_json))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server program; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="tlog-server", description="Serve one log over gRPC and HTTP.")
-    parser.add_argument("--config", type=Path, required=True, help="TOML file, as `tlog init` writes it")
-    parser.add_argument("--json", action="store_true", help="announce as one line of JSON")
-    options = parser.parse_args(arguments)
-    try:
-        config = load_config(options.config)
-        set_up_logging(config.logging.format, "%(asctime)s %(levelname)s %(name)s: %(message)s")
-        asyncio.run(serve(config, as_json=options.json))
-    except TlogError as error:
-        sys.stderr.write(f"tlog serve: {error}\n")
-        return exit_code(error)
-    return ExitCode.OK

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import socket
@@ -31,6 +32,7 @@ from tlog.note import open_note
 from tlog.policy import Policy, parse_policy
 from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.storage.writer_lock import writer_pid
 
 CONNECT_TIMEOUT_S = 3.0
 CERTIFICATE_WARNING_S = 14 * 86_400
@@ -231,12 +233,23 @@ def _ports(config: Config) -> Iterator[Finding]:
             found = f"[{name}] {host}:{port} is free: no server runs there"
             yield Finding(check="port", ok=True, found=found)
         except OSError as error:
-            yield Finding(
-                check="port",
-                ok="in use" in str(error.strerror),
-                found=f"[{name}] {host}:{port}: {error.strerror}",
-                advice="fine where this log's server runs; else set another port",
-            )
+            yield _refused_port(f"[{name}] {host}:{port}", error, writer_pid(Path(config.log.store_path)))
+
+
+def _refused_port(place: str, error: OSError, server_pid: int | None) -> Finding:
+    if error.errno != errno.EADDRINUSE:
+        found = f"{place}: {error.strerror}"
+        return Finding(check="port", ok=False, found=found, advice="set an address of this machine")
+    if server_pid is None:
+        return Finding(
+            check="port",
+            ok=False,
+            found=f"{place} is taken by another program: no server writes to this log's store",
+            advice="stop that program, or set another port",
+        )
+    return Finding(
+        check="port", ok=True, found=f"{place} is in use: this log's server is process {server_pid}"
+    )
 
 
 def _tried(check: str, describe: Callable[[], str], advice: str) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from aiohttp import web
 
+from tlog.errors import ConfigError
 from tlog.http_client import ANSWER_ERRORS, HttpClient, tls_context
 from tlog.http_listener import HttpListener
 
@@ -34,6 +36,19 @@ def test_an_alliance_may_name_an_authority_of_its_own(
     file.write_text(ssl.DER_cert_to_PEM_cert(usual))
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     assert tls_context("https://log.example").get_ca_certs(binary_form=True) == [usual]
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_authorities_that_cannot_be_read_are_named_with_the_way_out(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "authority.pem"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(ConfigError, match=re.escape(f"SSL_CERT_FILE names {file}")) as raised:
+        tls_context("https://log.example")
+    assert "or unset it" in str(raised.value)
 
 
 def test_a_cookie_is_neither_kept_nor_sent() -> None:

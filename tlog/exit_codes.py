@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 
 from tlog.errors import (
     BatchRefusedError,
@@ -14,6 +15,8 @@ from tlog.errors import (
     VerificationError,
 )
 
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
 
 class ExitCode(enum.IntEnum):
     """Names what a program's exit status says."""
@@ -24,6 +27,8 @@ class ExitCode(enum.IntEnum):
     IO_OR_REMOTE = 3
     SOFTWARE = 70
     """A bug: something was raised that is no TlogError. The number is EX_SOFTWARE of sysexits.h."""
+    INTERRUPTED = 130
+    """What shells give a program that ended by Ctrl-C."""
 
 
 def exit_code(error: TlogError) -> ExitCode:
@@ -38,3 +43,10 @@ def exit_code(error: TlogError) -> ExitCode:
             return ExitCode.USAGE
         case _:
             return ExitCode.IO_OR_REMOTE
+
+
+def error_code(error: TlogError) -> str:
+    """Name an error for programs: a refusal by its reason, every other by its class (`split_view`, …)."""
+    if isinstance(error, RefusedError):
+        return error.reason.value
+    return _CAPITAL.sub("_", type(error).__name__.removesuffix("Error")).lower()

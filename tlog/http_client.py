@@ -7,6 +7,7 @@ whole request is the caller's to bound, with `asyncio.timeout`.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from urllib.request import getproxies
 import aiohttp
 from yarl import URL
 
+from tlog.errors import ConfigError
 from tlog.tls import ClientTls
 
 ANSWER_ERRORS = (aiohttp.ClientError, ValueError)
@@ -111,12 +113,26 @@ def tls_context(url: str, tls: ClientTls | None = None) -> ssl.SSLContext:
     `tls` says which authorities are trusted, and what is shown to a server that asks; without it the usual.
 
     SSL_CERT_FILE and SSL_CERT_DIR name other authorities than the usual ones. To load the certificates of all
-    of those takes longer than most commands run.
+    of those takes longer than most commands run. Raises ConfigError where they cannot be loaded.
     """
     if url.lower().startswith("https:"):
         if tls is not None:
             return tls.http_context()
         import httpx  # only here: most clients of this module speak to no such server
 
-        return httpx.create_ssl_context()
+        try:
+            return httpx.create_ssl_context()
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ConfigError(_told_authorities(error)) from None
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _told_authorities(error: Exception) -> str:
+    what = getattr(error, "strerror", None) or str(error)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if value := os.environ.get(name):
+            return (
+                f"{name} names {value}, and authorities cannot be read there ({what}): let it name PEM "
+                "certificates, or unset it to trust the usual authorities"
+            )
+    return f"the usual authorities of HTTPS servers cannot be read ({what}): name some in SSL_CERT_FILE"

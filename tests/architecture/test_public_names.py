@@ -52,7 +52,7 @@ SIGNATURES = {
     "tlog.log:Log.entries": "self start end",
     "tlog.log:Log.receipt": "self leaf_index",
     "tlog.cli:main": "",
-    "server.app:main": "",
+    "server.program:main": "",
 }
 
 ATTRIBUTES = {
@@ -156,4 +156,5 @@ def test_the_exit_codes_are_those_that_scripts_rely_on() -> None:
         "USAGE": 2,
         "IO_OR_REMOTE": 3,
         "SOFTWARE": 70,
+        "INTERRUPTED": 130,
     }

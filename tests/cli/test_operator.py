@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,23 @@ def test_a_store_that_is_missing_and_a_witness_that_is_down_are_told(directory: 
     assert [ok for ok, _ in found["witness"]] == [False]
     assert f"127.0.0.1:{port}" in found["witness"][0][1]
     assert not found["store"][0][0]
+
+
+def test_a_port_that_another_program_has_is_told_from_one_that_the_server_has(
+    directory: Path, tmp_path: Path, server: RealServer
+) -> None:
+    port = server.grpc_address.rpartition(":")[2]
+    file = changed(directory, tmp_path, "port = 0", f"port = {port}")
+    found = findings(tlog("doctor", file, "--json"))["port"]
+    assert found[0][0]
+    assert f"127.0.0.1:{port} is in use: this log's server is process {server.pid}" in found[0][1]
+    copy = tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    (copy / "store" / "writer.lock").unlink()
+    file.write_text(file.read_text().replace(str(directory / "store"), str(copy / "store")))
+    found = findings(tlog("doctor", file, "--json"))["port"]
+    assert not found[0][0]
+    assert "taken by another program" in found[0][1]
 
 
 def test_a_running_server_tells_its_own_checks(server: RealServer) -> None:

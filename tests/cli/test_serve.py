@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from _support.command_line import REPOSITORY, tlog
+from _support.command_line import REPOSITORY, tlog, tlog_process
 
 
 def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -83,3 +83,12 @@ def test_a_refused_configuration_ends_with_2(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "chmod 600" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_what_keeps_it_from_serving_is_told_as_json_where_json_was_asked_for(tmp_path: Path) -> None:
+    config = tmp_path / "tlog.toml"
+    config.write_text("[log]\nstore = 1\n")
+    ended = tlog_process("serve", "--config", config, "--json")
+    assert (ended.code, ended.out) == (2, "")
+    assert (ended.error["code"], ended.error["exit_code"]) == ("config", 2)
+    assert "the configuration is refused" in ended.error["message"]

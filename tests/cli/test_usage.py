@@ -13,8 +13,8 @@ from _support.command_line import REPOSITORY, tlog, tlog_process
 from tlog import errors
 from tlog.cli.app import COMMANDS
 from tlog.cli.files import MAX_FILE_NAME_CHARACTERS, safe_file_name, write_file
-from tlog.cli.report import error_code
 from tlog.errors import RefusalReason, RefusedError, StorageError, TlogError
+from tlog.exit_codes import error_code
 
 EVERY_COMMAND = [
     *(
@@ -192,3 +192,54 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in-the-way", "x"]
     write_file(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDWR), "rb", buffering=0) as reader:
+        write_file(pipe, b"through it")
+        assert pipe.is_fifo(), "as root it would have replaced /dev/null"
+        assert reader.read(100) == b"through it"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("init", "{}", "--origin", "log.example"), ("keygen", "n", "--out", "{}"), ("freeze", "{}")]
+)
+def test_a_path_that_the_system_refuses_is_no_bug(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    path = str(tmp_path / ("x" * 300))
+    ended = tlog(*(argument.replace("{}", path) for argument in arguments), "--json")
+    assert ended.code in (2, 3), ended
+    assert path in ended.error["message"]
+    assert "too long" in ended.error["message"]
+
+
+def test_a_key_file_that_is_a_directory_is_no_bug() -> None:
+    ended = tlog("keygen", "n", "--out", "/", "--json")
+    assert (ended.code, ended.error["code"]) == (2, "config"), ended
+
+
+def test_a_failure_of_the_system_that_names_no_path_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("tlog.cli.app.build_app", fail)
+    ended = tlog("--version")
+    assert ended.code == 70
+    assert "Traceback" in ended.err
+
+
+def test_ctrl_c_while_modules_are_loaded_shows_no_traceback() -> None:
+    script = (
+        "import signal, sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'tlog.cli.app': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from tlog.cli import main\n"
+        "sys.exit(main(['--version']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -386,7 +386,7 @@ def test_a_worker_that_stands_still_does_not_hold_up_the_end_for_ever(tmp_path: 
 def test_a_worker_that_cannot_start_ends_the_server_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from server.app import main
+    from server.program import main
 
     monkeypatch.setattr("server.worker_pool.sys.executable", "/bin/false")
     config = make_log_directory(tmp_path, ALLIANCE, config=WORKERS)

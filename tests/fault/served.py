@@ -15,7 +15,7 @@ def _main() -> int:
     from fault.disk_stand_in import DiskStandIn, Plan
 
     DiskStandIn(Plan(**json.loads(sys.argv[1]))).install()
-    from server.app import main
+    from server.program import main
 
     return main(sys.argv[2:])
 

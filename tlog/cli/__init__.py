@@ -9,6 +9,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of `tlog`; returns the exit code."""
-    from tlog.cli.app import main as run
-
+    try:
+        from tlog.cli.app import main as run
+    except KeyboardInterrupt:  # while modules were loaded; from then on `run` sees to it
+        return 130  # ExitCode.INTERRUPTED, of a module that may be half loaded
     return run(arguments)

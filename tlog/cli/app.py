@@ -14,11 +14,8 @@ from typing import Annotated
 import typer
 
 from tlog.cli import report
-from tlog.errors import TlogError
+from tlog.errors import StorageError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
-
-INTERRUPTED = 130
-"""What shells give a program that ended by Ctrl-C."""
 
 _RUN = "Run a log"
 _USE = "Use a log"
@@ -134,14 +131,28 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except typer.TyperException as error:
         return _tell_usage(error, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
+    except OSError as error:
+        if error.filename is None:
+            return _tell_bug()
+        report.say_error(_refused_by_system(error), as_json=as_json)
+        return ExitCode.IO_OR_REMOTE
     except Exception:  # noqa: BLE001 - the last one who can tell a bug from a failed check
-        import traceback
-
-        report.remark(traceback.format_exc().rstrip())
-        report.remark("tlog: this is a bug in tlog, and says nothing about what was to be checked")
-        return ExitCode.SOFTWARE
+        return _tell_bug()
     return int(result or ExitCode.OK)
+
+
+def _refused_by_system(error: OSError) -> StorageError:
+    """Say which file or directory the system refused, where the command itself expected no refusal."""
+    return StorageError(f"the system refuses {error.filename}: {error.strerror or error}")
+
+
+def _tell_bug() -> ExitCode:
+    import traceback
+
+    report.remark(traceback.format_exc().rstrip())
+    report.remark("tlog: this is a bug in tlog, and says nothing about what was to be checked")
+    return ExitCode.SOFTWARE
 
 
 def _tell_usage(error: typer.TyperException, *, as_json: bool) -> ExitCode:

@@ -34,10 +34,14 @@ def read_file(path: Path, what: str, *, max_bytes: int, too_long: type[TlogError
 def write_file(path: Path, data: bytes) -> None:
     """Write a file whole: whoever reads it finds the old content or the new one, never a part.
 
-    It is not forced to the disk: what commands write can be fetched again. Raises StorageError.
+    What is no file, such as /dev/stdout or a pipe, is written to and not replaced. It is not forced to the
+    disk: what commands write can be fetched again. Raises StorageError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         try:
             temporary.write_bytes(data)
             temporary.replace(path)

@@ -42,7 +42,7 @@ def keygen(
     if passphrase_fd is not None and not encrypt:
         raise ConfigError("--passphrase-fd is for --encrypt: without it the key has no passphrase")
     signer = generate_cosigner(name, "NAME") if cosigner else generate_signer(name, "NAME")
-    public = out.with_name(out.name + VKEY_SUFFIX)
+    public = out.parent / f"{out.name}{VKEY_SUFFIX}"
     if public.exists():
         raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
     write_key_file(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,14 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tlog.errors import BatchRefusedError, RefusedError, StorageError, TlogError
-from tlog.exit_codes import exit_code
+from tlog.exit_codes import error_code, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
-
-_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class NobodyReadsError(Exception):
@@ -147,13 +144,6 @@ def refusal_document(refusal: RefusedError) -> dict[str, Json]:
     if refusal.existing_leaf_index is not None:
         document["existing_leaf_index"] = refusal.existing_leaf_index
     return document
-
-
-def error_code(error: TlogError) -> str:
-    """Name an error for programs: a refusal by its reason, every other by its class (`split_view`, …)."""
-    if isinstance(error, RefusedError):
-        return error.reason.value
-    return _CAPITAL.sub("_", type(error).__name__.removesuffix("Error")).lower()
 
 
 def plural(count: int, singular: str, several: str | None = None) -> str:

@@ -19,14 +19,14 @@ from tlog.cli.event_input import ENTRY_SUFFIX, RECEIPT_SUFFIX
 from tlog.cli.files import read_file
 from tlog.cli.options import JsonOption, RequiredPolicyOption, load_policy
 from tlog.cli.progress import progress
-from tlog.cli.report import Json, error_code, plural, remark, say, say_document, say_facts
+from tlog.cli.report import Json, plural, remark, say, say_document, say_facts
 from tlog.cli.times import shown_time
 from tlog.cosignature import CosignerVerifier, parse_cosigner_vkey
 from tlog.cosigned import Cosigned, cosigned_at_s, is_by_the_log, quorum_witnesses, read_cosigned
 from tlog.encoding import shown
 from tlog.envelope import MAX_ENTRY_BYTES
 from tlog.errors import ConfigError, MalformedError, SignatureError, TlogError
-from tlog.exit_codes import ExitCode, exit_code
+from tlog.exit_codes import ExitCode, error_code, exit_code
 from tlog.note import open_note, parse_note
 from tlog.policy import Policy
 from tlog.receipt import MAX_RECEIPT_BYTES, parse_receipt, verify_receipt

@@ -17,6 +17,18 @@ from tlog.errors import StorageError, StoreInUseError
 LOCK_FILE_NAME = "writer.lock"
 
 
+def writer_pid(directory: Path) -> int | None:
+    """Return which process writes to a directory, by its own word; None where none does, or it has ended.
+
+    Takes no lock, so that whoever starts meanwhile is not turned away.
+    """
+    with suppress(OSError, ValueError):
+        pid = int((directory / LOCK_FILE_NAME).read_bytes()[:20])
+        os.kill(pid, 0)
+        return pid
+    return None
+
+
 class WriterLock:
     """Holds the right to write to one directory, until `release` or the end of the process."""
 
