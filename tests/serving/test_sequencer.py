@@ -210,6 +210,8 @@ def test_an_unknown_state_fails_every_waiter_and_ends_the_sequencer() -> None:
                     await future
             with pytest.raises(PushbackError):
                 b.sequencer.submit(b.call(1, 2))
+            # The waiters hear of it first: its thread has told the rest once it has ended.
+            await b.sequencer.stop()
             assert len(b.fatal) == 1
 
     asyncio.run(scenario())
