@@ -90,7 +90,7 @@ class Account:
 
     def adopt(self, limits: Limits, now_s: float) -> None:
         """Go on under other limits, where they are others."""
-        if limits == self._limits:
+        if limits is self._limits or limits == self._limits:  # the first, because it is nearly always so
             return
         self._limits = limits
         self._events.set_limits(rate_per_s=limits.events_per_s, burst=limits.burst_events, now_s=now_s)

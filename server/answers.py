@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, Self, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -44,9 +44,12 @@ class CallLimit:
         """Wait until no call is under way; what the last ones answered may still be on its way out."""
         await self._none_under_way.wait()
 
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def one_more(self) -> Self:
         """Count one call while the block runs. Raises PushbackError when there are too many."""
+        return self
+
+    def __enter__(self) -> None:
+        """Begin the block of `one_more`."""
         if self._under_way >= self._maximum:
             raise PushbackError(
                 f"{self._under_way} {self._what} are under way, and no more are taken: try again later",
@@ -54,12 +57,12 @@ class CallLimit:
             )
         self._under_way += 1
         self._none_under_way.clear()
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._none_under_way.set()
+
+    def __exit__(self, *_: object) -> None:
+        """End the block of `one_more`."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._none_under_way.set()
 
 
 class Counted(Protocol):
@@ -95,12 +98,8 @@ class GuardsCalls(Protocol):
         """Wait a while before a refusal is told to whoever did not wait after the last one."""
         ...
 
-    def request_id(self, context: Context) -> str:
-        """Return the id of a request."""
-        ...
-
-    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
-        """Tell of a call that ended."""
+    def ended(self, context: Context, method: str, caller: Caller, code: str, seconds: float) -> str:
+        """Tell of a call that ended; returns its request's id, or none where nobody is told of it."""
         ...
 
 
@@ -132,12 +131,9 @@ class OpenGate:
     ) -> None:
         """Hold nothing back."""
 
-    def request_id(self, context: Context) -> str:
-        """Return no id."""
-        return ""
-
-    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
+    def ended(self, context: Context, method: str, caller: Caller, code: str, seconds: float) -> str:
         """Tell nothing."""
+        return ""
 
 
 Service = TypeVar("Service", bound=Counted)
@@ -154,7 +150,7 @@ def unary(
     async def wrapped(self: Service, request: Request, context: Context) -> Response:
         started = perf_counter()
         code = grpc.StatusCode.OK
-        caller, request_id = self.gate.of(context), self.gate.request_id(context)
+        caller = self.gate.of(context)
         try:
             with self.gate.call(caller), self.calls.one_more():
                 return await method(self, _decoded(request), context)
@@ -168,7 +164,7 @@ def unary(
                 self.metrics.over_quota()
                 await _hold_back(self.gate, caller, error, request, started)
         finally:
-            _tell_end(self, request_id, method.__name__, caller, code, perf_counter() - started)
+            request_id = _tell_end(self, context, method.__name__, caller, code, perf_counter() - started)
             del request
         _fail(context, failure, request_id)
         return cast(Response, None)
@@ -185,7 +181,7 @@ def stream(
     async def wrapped(self: Service, request: Request, context: Context) -> None:
         started = perf_counter()
         code = grpc.StatusCode.OK
-        caller, request_id = self.gate.of(context), self.gate.request_id(context)
+        caller = self.gate.of(context)
         failure: _Failure | None = None
         try:
             with self.gate.call(caller), self.streams.one_more():
@@ -203,7 +199,7 @@ def stream(
                 self.metrics.over_quota()
                 await _hold_back(self.gate, caller, error, request, started)
         finally:
-            _tell_end(self, request_id, method.__name__, caller, code, perf_counter() - started)
+            request_id = _tell_end(self, context, method.__name__, caller, code, perf_counter() - started)
             del request
         if failure is not None:
             _fail(context, failure, request_id)
@@ -232,10 +228,10 @@ async def _hold_back(
 
 
 def _tell_end(
-    service: Counted, request_id: str, method: str, caller: Caller, code: grpc.StatusCode, seconds: float
-) -> None:
+    service: Counted, context: Context, method: str, caller: Caller, code: grpc.StatusCode, seconds: float
+) -> str:
     service.metrics.call(method, code.name, seconds)
-    service.gate.ended(request_id, method, caller, code.name, seconds)
+    return service.gate.ended(context, method, caller, code.name, seconds)
 
 
 def _decoded(request: Request | Undecodable) -> Request:

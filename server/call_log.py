@@ -37,18 +37,23 @@ class CallLog:
         self._member_of = member_of
         self._ids = (f"{os.getpid():x}-{int(time.time()):x}-{number:x}" for number in count(1))
 
-    def request_id(self, context: Context) -> str:
+    def _request_id(self, context: Context) -> str:
         """Return the caller's id of a request, or one of our own."""
         for key, value in context.invocation_metadata() or ():
             if key == REQUEST_ID_KEY and isinstance(value, str) and _PLAIN.fullmatch(value):
                 return value
         return next(self._ids)
 
-    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
-        """Write the line of a call that ended, where it is wanted."""
-        tells_success = self._calls == "all" and method not in _PROBES
-        if self._calls == "none" or (code == "OK" and not tells_success):
-            return
+    def ended(self, context: Context, method: str, caller: Caller, code: str, seconds: float) -> str:
+        """Write the line of a call that ended, where it is wanted, and return its request's id.
+
+        A call that succeeds and has no line has no id either: its metadata are not even looked at.
+        """
+        if code == "OK" and (self._calls != "all" or method in _PROBES):
+            return ""
+        request_id = self._request_id(context)
+        if self._calls == "none":
+            return request_id
         member = self._member_of(caller.uris) if caller.uris else None
         _LOGGER.info(
             "%s %s in %.1f ms for %s, request %s",
@@ -66,6 +71,7 @@ class CallLog:
                 "member": member,
             },
         )
+        return request_id
 
 
 class JsonLines(logging.Formatter):

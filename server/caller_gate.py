@@ -213,10 +213,6 @@ class CallerGate:
             self._told.pop(next(iter(self._told)))
         return hold_s
 
-    def request_id(self, context: Context) -> str:
-        """Return the id of a request."""
-        return self._call_log.request_id(context)
-
-    def ended(self, request_id: str, method: str, caller: Caller, code: str, seconds: float) -> None:
-        """Tell of a call that ended."""
-        self._call_log.ended(request_id, method, caller, code, seconds)
+    def ended(self, context: Context, method: str, caller: Caller, code: str, seconds: float) -> str:
+        """Tell of a call that ended; returns its request's id, or none where nobody is told of it."""
+        return self._call_log.ended(context, method, caller, code, seconds)

@@ -6,19 +6,36 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import cast
 from unittest.mock import patch
 
 import pytest
 
 from server.call_log import CallLog
 from server.caller_gate import MAX_HELD_BYTES, MAX_HELD_OF_ONE, MAX_HELD_S, CallerGate
-from server.callers import Caller
+from server.callers import Caller, Context
 from server.config import parse_config
 from tlog.errors import QuotaError, StorageError
 from tlog.log_view import LogView
 
 FLOOD, STEADY = Caller(name="host flood"), Caller(name="host steady")
 CONFIG = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n')
+
+
+class _Named:
+    """Is a call that brings an id, and counts how often anybody looks."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self.looks = 0
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        self.looks += 1
+        return (("x-request-id", self._request_id),)
+
+    @property
+    def context(self) -> Context:
+        return cast(Context, self)
 
 
 class Rig:
@@ -166,8 +183,22 @@ def test_a_call_is_answered_also_when_nobody_can_say_whose_it_was(caplog: pytest
     config = parse_config('[log]\nstore_path = "s"\nkey_path = "k"\n[logging]\ncalls = "all"\n')
     gate = CallerGate.for_log(config, "log.example", unreadable)
     with caplog.at_level(logging.INFO, logger="tlog.calls"):
-        gate.ended("1", "Append", caller, "OK", 0.1)
+        assert gate.ended(_Named("1").context, "Append", caller, "OK", 0.1) == "1"
     (record,) = caplog.records
     assert record.__dict__["member"] is None
     # Also without JSON a line has all that it takes to find a call again.
     assert record.getMessage() == "Append OK in 100.0 ms for certificate 1, request 1"
+
+
+def test_a_call_that_nobody_is_told_of_is_not_even_asked_for_its_id() -> None:
+    def gate(calls: str) -> CallerGate:
+        table = f'[log]\nstore_path = "s"\nkey_path = "k"\n[logging]\ncalls = "{calls}"\n'
+        return CallerGate(parse_config(table), CallLog(parse_config(table).logging.calls, lambda _: None))
+
+    named = _Named("1")
+    assert gate("failed").ended(named.context, "Append", STEADY, "OK", 0.1) == ""
+    assert gate("none").ended(named.context, "Append", STEADY, "OK", 0.1) == ""
+    assert gate("all").ended(named.context, "Check", STEADY, "OK", 0.1) == ""
+    assert named.looks == 0
+    # Whoever failed is told its id, also where no line is written.
+    assert gate("none").ended(named.context, "Append", STEADY, "INTERNAL", 0.1) == "1"
