@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import lmdb
 import pytest
@@ -26,7 +27,8 @@ from tlog.errors import (
 from tlog.governance import Governance, build_genesis, build_governance
 from tlog.integrate import TreeEdge, integrate
 from tlog.log import Log
-from tlog.merkle import EMPTY_ROOT, leaf_hash, verify_consistency, verify_inclusion
+from tlog.log_view import LogView
+from tlog.merkle import EMPTY_ROOT, leaf_hash, verify_consistency, verify_inclusion, verify_range
 from tlog.note import Signer, Verifier, open_note, sign_note
 from tlog.policy import parse_policy
 from tlog.receipt import verify_receipt
@@ -93,6 +95,30 @@ def test_proofs_are_given_for_every_size_up_to_the_committed_one(log: Log, allia
         for smaller in range(size + 1):
             proof = log.prove_consistency(smaller, size)
             verify_consistency(smaller, size, proof, roots[smaller], roots[size])
+
+
+def test_range_proofs_of_neighbours_read_every_node_once(log: Log, alliance: Alliance) -> None:
+    log.append([*alliance.governance, *(alliance.entry(number) for number in range(60))])
+    read: list[tuple[int, int]] = []
+
+    class CountingReader:
+        def __init__(self, reader: Reader) -> None:
+            self.tree_size = reader.tree_size
+            self._reader = reader
+
+        def read_node(self, level: int, index: int) -> bytes:
+            read.append((level, index))
+            return self._reader.read_node(level, index)
+
+    with log._store.reader() as reader:
+        view = LogView(cast(Reader, CountingReader(reader)))
+        size = view.tree_size
+        proofs = [view.prove_range(index, index + 1, size) for index in range(size)]
+    assert len(read) == len(set(read))
+    for index, proof in enumerate(proofs):
+        leaves = [leaf_hash(entry) for entry in log.entries(index, index + 1)]
+        root_hash = log.checkpoint().checkpoint.root_hash
+        verify_range(leaves, index, size, list(proof.left), list(proof.right), root_hash)
 
 
 def test_the_same_entry_keeps_its_index_for_ever(log: Log, alliance: Alliance) -> None:
