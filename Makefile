@@ -78,10 +78,10 @@ demo: $(INSTALLED) ## an alliance on real data: server, members, receipts, all c
 attack: $(INSTALLED) ## tell every lie to real processes, and see who notices (2 minutes)
 	$(BIN)/python -m examples.attack $(ARGS)
 
-bench: $(INSTALLED) ## what everything costs, and which targets are met (6 minutes; the first time 9)
+bench: $(INSTALLED) ## what everything costs, and which targets are met (5 minutes; the first time 8)
 	$(BIN)/python -m bench $(ARGS)
 
-bench-full: $(INSTALLED) ## the same with every size, up to 10,000,000 entries (hours)
+bench-full: $(INSTALLED) ## the same with every size, up to 10,000,000 entries (40 minutes; the first time an hour; ARGS=--resume)
 	$(BIN)/python -m bench --full $(ARGS)
 
 bench-gate: $(INSTALLED) ## fail where something became more than 25 % slower than bench/baseline.json (1 minute)

@@ -1,11 +1,13 @@
 """The one runner of all questions.
 
-    python -m bench [--full] [--only append,proofs] [--json FILE] [--out build/bench] [--peer KIND=ADDRESS]
+    python -m bench [--full] [--resume] [--only append,proofs] [--json FILE] [--out build/bench]
+                    [--peer KIND=ADDRESS]
 
 A question is a module of this package with `QUESTION`, one sentence, and `run(settings, progress) -> Result`;
 add its name to QUESTIONS below. It exits with 0 whatever was measured: a target that is missed is said. A
 question that could not be asked is said too, keeps no other from being asked, and makes the exit code 1. What
-was measured is written after every question.
+was measured is written after every question, and `--resume` goes on with the questions that are left. How
+long it will take is said at the start; without room on the disk nothing is begun, and the exit code is 2.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from typing import Protocol, cast
 from rich.console import Console
 
 from bench.ending import ending_in_order
+from bench.kept import KeptAnswers
 from bench.machine import describe_run
 from bench.noise import NoiseWatch
+from bench.outlook import look_ahead, minutes
 from bench.peer_adapters.given import FORMS, peer_from
 from bench.plots import draw
 from bench.progress import Progress
@@ -81,11 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; show tables, write JSON and plots."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What tlog costs, and its targets.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", action="store_true", help="everything, up to 10,000,000 entries: hours")
+    size.add_argument("--full", action="store_true", help="everything, up to 10,000,000 entries: 40 minutes")
     size.add_argument("--tiny", action="store_true", help="see that it runs; no number of it counts")
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(present_questions())}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: OUT/result.json")
     parser.add_argument("--out", type=Path, default=FOLDER, help="for logs, JSON and plots (%(default)s)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take over what a run of the same code and settings has answered before it was ended",
+    )
     forms = ", ".join(FORMS.values())
     parser.add_argument(
         "--peer", action="append", default=[], help=f"a log to compare with, running: {forms}"
@@ -108,25 +117,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = describe_run(settings)
     console = Console(width=None if sys.stdout.isatty() else 160)
     file = options.json or options.out / "result.json"
+    kept = KeptAnswers(settings, str(facts["commit"]))
+    if not options.resume:
+        kept.forget(names)
+    earlier = {name: found for name in names if (found := kept.answer(name)) is not None}
+    outlook = look_ahead(settings, [name for name in names if name not in earlier], kept)
+    Console(stderr=True).print(
+        f"{len(names) - len(earlier)} questions, {outlook.sentence()}", highlight=False, soft_wrap=True
+    )
+    if not outlook.has_room:
+        parser.error(f"{settings.folder} has no room for that: make some, or name another folder with --out")
     answers: list[Answer] = []
     failed: list[str] = []
     started_s = monotonic()
     for number, name in enumerate(names, 1):
+        place = f"{number} of {len(names)}"
         try:
-            answer = ask(name, settings, place=f"{number} of {len(names)}")
+            if name in earlier:
+                answer, at = earlier[name]
+                console.print(f"{place} [bold]{name}[/bold]: taken over, answered at {at}", highlight=False)
+            else:
+                left_s = sum(kept.expected_s(later) for later in names[number - 1 :] if later not in earlier)
+                gone_s = monotonic() - started_s
+                answer = ask(name, settings, place=f"{minutes(gone_s)} gone, {minutes(left_s)} left; {place}")
+                kept.keep(answer)
         except Exception:  # noqa: BLE001 - hours of answers must not be lost for one that cannot be had
             failed.append(name)
             console.print_exception()
         else:
             answers.append(answer)
             show_answer(console, answer)
-        document = as_document(answers, TARGETS, **facts, failed=failed)
+        document = as_document(answers, TARGETS, **facts, failed=failed, taken_over=sorted(earlier))
         file.write_text(json.dumps(document, indent=1) + "\n")
     show_targets(console, answers, TARGETS)
     plots = [draw(chart, options.out) for answer in answers for chart in answer.result.charts]
-    minutes = (monotonic() - started_s) / 60
+    taken_s = monotonic() - started_s
     by_question = ", ".join(f"{answer.name} {answer.seconds:.0f} s" for answer in answers)
-    console.print(f"{minutes:.1f} minutes: {by_question}", highlight=False)
+    console.print(f"{taken_s / 60:.1f} minutes: {by_question}", highlight=False)
     console.print(f"written: {file}" + "".join(f", {plot}" for plot in plots), highlight=False)
     if failed:
         console.print(f"could not be answered: {', '.join(failed)}", style="bold red", highlight=False)

@@ -129,7 +129,7 @@ def _under_load(
     settings: Settings, tree_size: int, served: Served, load: list[Generator], progress: Progress
 ) -> tuple[list[Row], Chart]:
     """Find the peak, and the latencies at shares of it."""
-    seconds = {"tiny": 0.5, "short": 5.0, "full": 30.0}[settings.profile]
+    seconds = {"tiny": 0.5, "short": 3.0, "full": 20.0}[settings.profile]
     shares = {"tiny": [0.5], "short": [0.25, 0.5, 0.75], "full": [0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9]}
     wanted = shares[settings.profile]
     rows: list[Row] = []

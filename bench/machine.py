@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -81,13 +82,13 @@ def _lmdb_release() -> str:
 
 
 def _commit() -> str:
-    """Return the commit that is measured, with "+" when files differ from it; "" without git."""
+    """Return the commit that is measured, "+" and a digest of what differs from it; "" without git."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "tlog", "server", "bench")
+        changed = _git("diff", "HEAD", "--", "tlog", "server", "bench")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return commit + ("+" if changed else "")
+    return commit + (f"+{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else "")
 
 
 def _git(*arguments: str) -> str:

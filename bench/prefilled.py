@@ -79,13 +79,7 @@ def prefilled_log(
 
     With a `largest_batch` of 256 it is what a server would have left, free pages too, and takes long to make.
     """
-    recipe: dict[str, object] = {
-        "log": _RECIPE,
-        "format": FORMAT.decode(),
-        "tree_size": tree_size,
-        "entry_bytes": ENTRY_BYTES,
-    }
-    name = f"log-{tree_size}"
+    name, recipe = _log_recipe(tree_size)
     if largest_batch != LARGE_BATCH:
         recipe["largest_batch"] = largest_batch
         name += f"-by-{largest_batch}"
@@ -118,6 +112,20 @@ def prefilled_log(
     return directory
 
 
+def has_prefilled_log(settings: Settings, tree_size: int) -> bool:
+    """Return whether a log with so many entries is there already."""
+    return (_made_directory(settings, *_log_recipe(tree_size)) / _DONE).exists()
+
+
+def _log_recipe(tree_size: int) -> tuple[str, dict[str, object]]:
+    return f"log-{tree_size}", {
+        "log": _RECIPE,
+        "format": FORMAT.decode(),
+        "tree_size": tree_size,
+        "entry_bytes": ENTRY_BYTES,
+    }
+
+
 def open_log(directory: Path) -> Log:
     """Open the log of a directory, with room for the largest one."""
     signer = log_signer()
@@ -139,8 +147,7 @@ def drop_free_pages(store: Path) -> None:
 
 def made_once(settings: Settings, name: str, recipe: dict[str, object], make: Callable[[Path], None]) -> Path:
     """Return a directory that `make` has filled after this recipe, now or in an earlier run."""
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
-    directory = settings.folder / "prefilled" / f"{name}-{digest}"
+    directory = _made_directory(settings, name, recipe)
     if not (directory / _DONE).exists():
         shutil.rmtree(directory, ignore_errors=True)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +160,11 @@ def made_once(settings: Settings, name: str, recipe: dict[str, object], make: Ca
             if not directory.exists():
                 unfinished.rename(directory)
     return directory
+
+
+def _made_directory(settings: Settings, name: str, recipe: dict[str, object]) -> Path:
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
+    return settings.folder / "prefilled" / f"{name}-{digest}"
 
 
 @contextmanager

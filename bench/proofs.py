@@ -52,7 +52,7 @@ def run(settings: Settings, progress: Progress) -> Result:
         for measure in measurements.values():
             measure()  # warms up, and maps the pages
         samples = interleaved(
-            measurements, rounds=settings.rounds, progress=progress, what="proving random leaves"
+            measurements, rounds=settings.few_rounds, progress=progress, what="proving random leaves"
         )
     rows: list[Row] = []
     for size in sizes:

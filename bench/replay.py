@@ -60,13 +60,16 @@ class Ran:
 def run(settings: Settings, progress: Progress) -> Result:
     """Measure replays and mirrors of the largest prefilled log up to a million entries."""
     tree_size = max(size for size in settings.tree_sizes if size <= LARGEST)
-    events = (8 if settings.is_full else 4) * settings.window_events
+    events = 4 * settings.window_events
     checked = checked_before(settings, tree_size, progress)
     with ExitStack() as stack:
         directory = stack.enter_context(working_copy(settings, prefilled_log(settings, tree_size, progress)))
-        append_signed(directory, signed_events(MEMBER, 0, events))
+        entries = signed_events(MEMBER, 0, events)
+        file = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=settings.folder))) / "entries"
+        file.write_bytes(b"".join(entries))
+        append_signed(directory, entries)
         served = stack.enter_context(serving(directory))
-        rows = _replay_rows(settings, tree_size, events, served, checked, progress)
+        rows = _replay_rows(settings, tree_size, file, served, checked, progress)
         rows += _mirror_rows(settings, tree_size + events, served, progress)
     return Result(
         question=QUESTION,
@@ -84,13 +87,14 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 
 def _replay_rows(
-    settings: Settings, tree_size: int, events: int, served: Served, checked: Path, progress: Progress
+    settings: Settings, tree_size: int, entries: Path, served: Served, checked: Path, progress: Progress
 ) -> list[Row]:
+    events = entries.stat().st_size // ENTRY_BYTES
     cores = sorted(os.sched_getaffinity(0))
     sets = {"one core": cores[:1], "all cores": cores}
     measurements: dict[str, Callable[[], Ran]] = {}
     for name, of_set in sets.items():
-        measurements[f"V, {name}"] = _verifying(events, of_set)
+        measurements[f"V, {name}"] = _verifying(entries, of_set)
         measurements[f"replay, {name}"] = _replaying(settings, checked, served, of_set, cores)
     samples = interleaved(
         measurements,
@@ -134,7 +138,7 @@ def _mirror_rows(settings: Settings, tree_size: int, served: Served, progress: P
             arguments = ["export", served.tiles_url, log_signer().vkey, str(Path(folder) / "copy"), cores]
             return measured(arguments, served)
 
-    rounds = min(settings.rounds, 5 if settings.is_full else 2)
+    rounds = min(settings.rounds, 5 if settings.is_full else 1)
     samples = interleaved(
         {"mirror": export}, rounds=rounds, progress=progress, what=f"mirroring {tree_size:,} entries"
     )
@@ -161,9 +165,9 @@ def _row(
     return Row(name=name, value=median(samples), unit=unit, at=at, samples=samples)
 
 
-def _verifying(events: int, cores: list[int]) -> Callable[[], Ran]:
+def _verifying(entries: Path, cores: list[int]) -> Callable[[], Ran]:
     named = ",".join(map(str, cores))
-    return lambda: measured(["verify", str(MEMBER), "0", str(events), named])
+    return lambda: measured(["verify", str(entries.absolute()), named])
 
 
 def _replaying(

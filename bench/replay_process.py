@@ -1,11 +1,12 @@
 """One process of a replay measurement: it makes ready, says so, waits for a line, works, and tells how long.
 
-    python -m bench.replay_process verify MEMBER START END CORES
+    python -m bench.replay_process verify ENTRIES CORES
     python -m bench.replay_process monitor CONFIG CORES
     python -m bench.replay_process export URL VKEY FOLDER CORES
 
-CORES names the processors that it and its children may use ("0" or "0,1"). Between the two lines that it
-writes it does nothing but what is to be measured; who started it reads its CPU time at both.
+ENTRIES is a file of signed entries of ENTRY_BYTES, one behind the other. CORES names the processors that it
+and its children may use ("0" or "0,1"). Between the two lines that it writes it does nothing but what is to
+be measured; who started it reads its CPU time at both.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from time import perf_counter, time
 
 from nacl.signing import VerifyKey
 
-from bench.workload import signed_events
+from bench.workload import ENTRY_BYTES
 from tlog.envelope import decode_entry, pae
 from tlog.monitor.assembly import open_monitor
 from tlog.monitor.config import load_config
@@ -41,15 +42,16 @@ class _NoProgress:
 
 
 @contextmanager
-def verifying(member: int, start: int, end: int, processes: int) -> Iterator[Work]:
+def verifying(entries: Path, processes: int) -> Iterator[Work]:
     """Give V alone: every signature once, by bare PyNaCl, shared among so many processes."""
     spawn = multiprocessing.get_context("spawn")
-    share = -(-(end - start) // processes)
+    end = entries.stat().st_size // ENTRY_BYTES
+    share = -(-end // processes)
     ends: list[Connection] = []
     children = []
-    for first in range(start, end, share):
+    for first in range(0, end, share):
         here, there = spawn.Pipe()
-        child = spawn.Process(target=_verify, args=(there, member, first, min(first + share, end)))
+        child = spawn.Process(target=_verify, args=(there, entries, first, share))
         child.start()
         ends.append(here)
         children.append(child)
@@ -67,10 +69,13 @@ def verifying(member: int, start: int, end: int, processes: int) -> Iterator[Wor
         child.join()
 
 
-def _verify(pipe: Connection, member: int, start: int, end: int) -> None:
+def _verify(pipe: Connection, entries: Path, first: int, count: int) -> None:
+    with entries.open("rb") as opened:
+        opened.seek(first * ENTRY_BYTES)
+        read = opened.read(count * ENTRY_BYTES)
     checks = []
-    for entry in signed_events(member, start, end):
-        envelope = decode_entry(entry)
+    for start in range(0, len(read), ENTRY_BYTES):
+        envelope = decode_entry(read[start : start + ENTRY_BYTES])
         message = pae(envelope.payload)
         checks += [(VerifyKey(key), message, signature) for key, signature in envelope.signatures]
     pipe.send(None)
@@ -117,8 +122,7 @@ def main(arguments: list[str]) -> None:
     processors = {int(core) for core in cores.split(",")}
     os.sched_setaffinity(0, processors)
     if mode == "verify":
-        member, start, end = map(int, rest)
-        opened = verifying(member, start, end, len(processors))
+        opened = verifying(Path(rest[0]), len(processors))
     elif mode == "monitor":
         opened = monitoring(Path(rest[0]))
     else:

@@ -37,9 +37,9 @@ LARGEST = 1_000_000
 
 
 def run(settings: Settings, progress: Progress) -> Result:
-    """Measure both on every log of up to a million entries."""
+    """Measure both on logs of up to a million entries."""
     rows: list[Row] = []
-    for tree_size in (size for size in settings.tree_sizes if size <= LARGEST):
+    for tree_size in settings.sizes_up_to(LARGEST):
         original = prefilled_log(settings, tree_size, progress)
         rows += _duplicates(settings, tree_size, original, progress)
         rows += _mark(settings, tree_size, original, progress)

@@ -34,10 +34,10 @@ LARGEST = 1_000_000
 
 
 def run(settings: Settings, progress: Progress) -> Result:
-    """Measure commits of one call, of four and of sixteen, at every size of log up to a million."""
+    """Measure commits of one call, of four and of sixteen, on logs of up to a million entries."""
     rows: list[Row] = []
     lines: dict[str, list[tuple[float, float]]] = {}
-    for tree_size in (size for size in settings.tree_sizes if size <= LARGEST):
+    for tree_size in settings.sizes_up_to(LARGEST):
         with _feeding(settings, prefilled_log(settings, tree_size, progress)) as feed:
             for calls in (1, 4, 16):
                 found = _measured(settings, feed, tree_size, calls, progress)

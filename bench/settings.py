@@ -57,7 +57,15 @@ class Settings:
     @property
     def few_rounds(self) -> int:
         """Return the rounds of what takes long and spreads little: three in a short run."""
-        return self.rounds if self.is_full else min(self.rounds, 3)
+        return 5 if self.is_full else min(self.rounds, 3)
+
+    def sizes_up_to(self, largest: int) -> tuple[int, ...]:
+        """Return the sizes that a question is asked at which no target speaks of a small log in.
+
+        All of them in a full run, the largest in a short one.
+        """
+        sizes = tuple(size for size in self.tree_sizes if size <= largest)
+        return sizes if self.is_full else sizes[-1:]
 
     @property
     def is_full(self) -> bool:

@@ -127,7 +127,7 @@ def _memory(
 
 def _put_under_load(settings: Settings, size: int, served: Served, load: Sequence[Generator]) -> None:
     appending, proving = load
-    events = settings.window_events * (1 if settings.profile == "tiny" else 4)
+    events = settings.window_events * {"tiny": 1, "short": 2, "full": 4}[settings.profile]
     run_window(
         served.pid,
         [

@@ -87,8 +87,10 @@ def test_a_mirror_is_of_the_whole_log(rig: Rig, tmp_path: Path) -> None:
     assert parse_checkpoint(text).tree_size == TREE_SIZE + EVENTS
 
 
-def test_v_alone_checks_every_signature_once_though_two_processes_share_them() -> None:
-    with verifying(MEMBER, 10, 17, 2) as work:
+def test_v_alone_checks_every_signature_once_though_two_processes_share_them(tmp_path: Path) -> None:
+    file = tmp_path / "entries"
+    file.write_bytes(b"".join(signed_events(MEMBER, 10, 17)))
+    with verifying(file, 2) as work:
         assert work() == 7
 
 
