@@ -23,6 +23,7 @@ from server.publisher import CheckpointFeed
 from server.refused_lately import RefusedLately
 from server.sequencer import Sequenced
 from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
+from server.together import Together
 from server.tracing import Trace
 from server.turns import Turns
 from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError, TlogError
@@ -112,6 +113,7 @@ class Appending:
         self._gate = gate
         self._refused = RefusedLately()
         self._being_sequenced = 0
+        self._together = Together(self._hand_over, to_come=self._being_verified)
         self._turns = Turns()
         self._verifying: Gathering[_ToVerify, Verified] = Gathering(
             threads.verifying,
@@ -119,6 +121,7 @@ class Appending:
             trips=VERIFYING_THREADS,
             max_weight=MAX_TRIP_ENTRIES,
             hold=self._await_commit,
+            after_trip=self._look_again,
         )
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
@@ -184,19 +187,32 @@ class Appending:
         self, verified: list[VerifiedEntry], caller: Caller, entries: list[bytes]
     ) -> asyncio.Future[Sequenced]:
         try:
-            future = self._sequencer.submit(verified)
+            future = self._together.submit(verified, caller.name)
         except QuotaError as error:
             self._refused.note(caller, entries, error)
             raise
-        self._being_sequenced += 1
-        future.add_done_callback(lambda done: self._sequenced(done, caller, entries))
+        future.add_done_callback(lambda done: self._note_refusal(done, caller, entries))
         return future
 
-    def _sequenced(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:
+    def _being_verified(self, caller: str) -> int:
+        return self._verifying.weight_of(caller)
+
+    def _look_again(self) -> None:
+        self._together.look_again()
+
+    def _hand_over(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
+        future = self._sequencer.submit(entries)
+        self._being_sequenced += 1
+        future.add_done_callback(self._sequenced)
+        return future
+
+    def _sequenced(self, _: asyncio.Future[Sequenced]) -> None:
         self._being_sequenced -= 1
         if self._being_sequenced == 0:
             self._verifying.resume()
-        # With worker processes the quota is kept by another one, which answers later.
+
+    def _note_refusal(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:
+        # One that was kept back, or whose quota another process keeps, is refused after it was submitted.
         if not done.cancelled() and isinstance(error := done.exception(), QuotaError):
             self._refused.note(caller, entries, error)
 

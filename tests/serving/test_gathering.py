@@ -289,3 +289,45 @@ def test_who_got_a_result_is_heard_before_the_next_trip() -> None:
             assert await second == 8
 
     run(scenario())
+
+
+def test_a_lane_weighs_what_waits_and_what_is_with_the_threads_and_who_asks_hears_when_that_falls() -> None:
+    async def scenario() -> None:
+        work = Work()
+        seen: list[int] = []
+        with ThreadPoolExecutor(1) as executor:
+            gather: Gathering[int, int] = Gathering(
+                executor,
+                work,
+                trips=1,
+                max_weight=MAX_WEIGHT,
+                after_trip=lambda: seen.append(gather.weight_of("a")),
+            )
+            work.gate.clear()
+            first = gather.put(2, weight=6, lane="a")
+            await until_arrived(work)
+            others = [gather.put(item, weight=5, lane=lane) for item, lane in ((3, "a"), (6, "b"))]
+            given_up = gather.put(8, weight=7, lane="a")
+            assert (gather.weight_of("a"), gather.weight_of("b"), gather.weight_of("c")) == (18, 5, 0)
+            given_up.cancel()
+            work.gate.set()
+            await asyncio.gather(first, *others, return_exceptions=True)
+            async with asyncio.timeout(10):
+                while seen[-1]:
+                    await asyncio.sleep(0)
+            assert seen[0] == 6
+            assert (gather.weight_of("a"), gather.weight_of("b")) == (0, 0)
+
+    run(scenario())
+
+
+def test_a_lane_weighs_nothing_once_the_threads_have_ended() -> None:
+    async def scenario() -> None:
+        executor = ThreadPoolExecutor(1)
+        gather = gathering(executor, Work())
+        executor.shutdown()
+        with pytest.raises(RuntimeError):
+            await gather.put(2, weight=6, lane="a")
+        assert gather.weight_of("a") == 0
+
+    run(scenario())

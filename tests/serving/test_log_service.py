@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from _support.alliance import Alliance
 
 from server.appending import SHORT_TRIP_ENTRIES
@@ -16,12 +18,14 @@ from server.log_service import LogService, Threads
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from server.reading_access import ReadingAccess
-from server.sequencer import Sequencer
+from server.sequencer import Sequenced, Sequencer
+from server.together import MIN_CALL_ENTRIES
 from tlog.log import Log
 from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
 from tlog.storage.memory import MemoryStore
 from tlog.v1 import log_pb2
+from tlog.validate import AdmissibleEntry
 
 
 class _Context:
@@ -143,6 +147,39 @@ def test_few_entries_are_not_verified_before_those_under_way_are_committed_and_m
         await running.until(verified, 13)
         running.store.gate.set()
         assert [len(answer.results) for answer in await asyncio.gather(*calls)] == [1, SHORT_TRIP_ENTRIES]
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+def test_large_calls_that_came_together_are_sequenced_together_even_if_the_last_of_them_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One call a trip, so that the first is verified long before the last.
+    monkeypatch.setattr("server.appending.MAX_TRIP_ENTRIES", MIN_CALL_ENTRIES)
+
+    async def scenario() -> None:
+        alliance = Alliance()
+        running = Running(alliance)
+        submit = running.sequencer.submit
+        verified: list[float] = []
+
+        def noting(entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
+            verified.append(running.sample("tlog_verify_seconds_count"))
+            return submit(entries)
+
+        monkeypatch.setattr(running.sequencer, "submit", noting)
+        entries = alliance.entries(0, 6 * MIN_CALL_ENTRIES)
+        batches = [entries[at : at + MIN_CALL_ENTRIES] for at in range(0, len(entries), MIN_CALL_ENTRIES)]
+        answers = await asyncio.gather(*[running.append(batch) for batch in batches[:4]])
+        assert [len(answer.results) for answer in answers] == [MIN_CALL_ENTRIES] * 4
+        assert verified == [4, 4, 4, 4]
+
+        calls = [running.append(batch) for batch in (*batches[4:], [b"no entry"] * MIN_CALL_ENTRIES)]
+        *taken, refused = await asyncio.gather(*calls, return_exceptions=True)
+        assert not any(isinstance(answer, BaseException) for answer in taken)
+        assert isinstance(refused, BaseException)
+        assert verified[4:] == [6, 6]
         await running.stop()
 
     asyncio.run(scenario())
