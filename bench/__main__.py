@@ -40,6 +40,7 @@ from bench.targets import TARGETS
 
 QUESTIONS = (
     "append",
+    "parts",
     "batching",
     "latency",
     "proofs",

@@ -97,7 +97,7 @@ class _AtSize:
             echo = stack.enter_context(echoing(reply_bytes))
             # As long a measurement as a window: what disturbs the machine hits both alike.
             entries = signed_events(0, 0, events)
-            floor_rows = _row_source(tree_size, floor, events)
+            floor_rows = row_source(tree_size, floor, events)
             windows: list[Window] = []
             measurements: dict[str, Callable[[], Cost]] = {
                 "server": lambda: _kept(windows, batch_window()).per_event,
@@ -241,7 +241,7 @@ def commit_all(log: Log, entries: Sequence[VerifiedEntry]) -> None:
             view.prove_range(tree_size - len(batch), tree_size, tree_size)
 
 
-def _row_source(tree_size: int, floor: StorageFloor, events: int) -> Callable[[int], Cost]:
+def row_source(tree_size: int, floor: StorageFloor, events: int) -> Callable[[int], Cost]:
     """Give a measurement of the storage floor that puts new rows each time."""
     numbers = count(tree_size, events)
 
