@@ -23,6 +23,9 @@ from tlog.membership import Registry
 from tlog.reading import PUBLIC
 from tlog.validate import AdmissibleEntry
 
+GOVERNANCE_LANE = ""
+STRANGERS_LANE = "?"
+"""No member's identifier is spelled like either."""
 _TELLING = frozenset({RefusalReason.SOURCE_ID_CONFLICT, RefusalReason.LOG_FROZEN})
 """Refusals that depend on whether an event with that source and id is there."""
 
@@ -67,7 +70,8 @@ class MemberGate:
         for charge in charges.values():
             charge.account.require(charge.events, charge.size_bytes, now_s)
         # Who signs for several is in the lane of the first: it waits behind that one's calls, if any.
-        future = self._sequencer.submit(entries, lane=next(iter(charges), ""))
+        lane = next(iter(charges), None)
+        future = self._sequencer.submit(entries, lane=self._lane(entries) if lane is None else lane)
         for charge in charges.values():
             charge.account.take(charge.events, charge.size_bytes, now_s)
         if charges:
@@ -76,6 +80,15 @@ class MemberGate:
         if self._reading_is_public or None not in payers:
             return future
         return asyncio.ensure_future(self._tell_strangers_nothing(future, entries, payers))
+
+    def _lane(self, entries: Sequence[AdmissibleEntry]) -> str:
+        """Return the lane of a call that no member pays for: strangers have theirs, whatever they sign."""
+        governance_keys = self._registry().governance_keys
+        by_governance = all(
+            is_governance(entry.event) and any(one in governance_keys for one in entry.public_keys)
+            for entry in entries
+        )
+        return GOVERNANCE_LANE if by_governance else STRANGERS_LANE
 
     async def _tell_strangers_nothing(
         self,

@@ -9,9 +9,10 @@ import pytest
 from _support.alliance import Alliance, key
 
 from server.config import QuotasSection
-from server.member_gate import MemberGate
+from server.member_gate import GOVERNANCE_LANE, STRANGERS_LANE, MemberGate
 from server.sequencer import Sequenced
 from tlog.errors import BatchRefusedError, QuotaError, RefusalReason, RefusedError, StorageError
+from tlog.event import decode_entry, sign_entry
 from tlog.governance import Quota
 from tlog.log import Log
 from tlog.storage.memory import MemoryStore
@@ -174,6 +175,23 @@ def test_calls_wait_for_their_commit_in_the_lane_of_who_pays_for_them() -> None:
         rig.gate.submit(rig.verified(0, 3))
         rig.gate.submit(rig.verified(3, 6, "forwarder"))
         assert rig.sequencer.lanes == ["exporter", "forwarder"]
+        await rig.sequencer.end()
+
+    asyncio.run(scenario())
+
+
+def test_what_strangers_sign_waits_in_a_lane_of_its_own_and_never_before_governance() -> None:
+    async def scenario() -> None:
+        alliance = Alliance()
+        rig = Rig(alliance)
+        stranger = [alliance.entry(number, signer=key("stranger")) for number in range(3)]
+        rig.gate.submit(verify_entries(stranger, alliance.origin))
+        change = alliance.add_member("bank", ["exporter"])
+        payload = decode_entry(change).payload
+        rig.gate.submit(verify_entries([sign_entry(payload, [key("stranger")])], alliance.origin))
+        rig.gate.submit(verify_entries([change, *stranger], alliance.origin))
+        rig.gate.submit(verify_entries([change], alliance.origin))
+        assert rig.sequencer.lanes == [STRANGERS_LANE] * 3 + [GOVERNANCE_LANE]
         await rig.sequencer.end()
 
     asyncio.run(scenario())
