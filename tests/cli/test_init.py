@@ -87,14 +87,22 @@ def test_other_numbers_of_governance_keys_are_taken(tmp_path: Path) -> None:
         *("init", tmp_path / "log", "--origin", ORIGIN, "--governance-keys", 16, "--threshold", 16, "--json")
     )
     assert ended.code == 0
-    assert len(list((tmp_path / "log" / "governance").iterdir())) == 16
+    assert len(list((tmp_path / "log" / "governance").glob("*.key"))) == 16
+
+
+def test_the_public_half_of_every_key_lies_beside_it(tmp_path: Path) -> None:
+    made = tlog("init", tmp_path / "log", "--origin", ORIGIN, "--json").json
+    beside = {path.name: path.read_text() for path in (tmp_path / "log").rglob("*.vkey")}
+    vkeys = [made["vkey"], made["cosigner_vkey"], *made["governance_vkeys"]]
+    names = ["log", "cosigner", "1", "2", "3"]
+    assert beside == {f"{name}.key.vkey": f"{vkey}\n" for name, vkey in zip(names, vkeys, strict=True)}
 
 
 def test_every_secret_is_for_its_owner_only_and_never_shown(tmp_path: Path) -> None:
     ended = tlog("init", tmp_path / "log", "--origin", ORIGIN)
 
     keys = [tmp_path / "log" / name for name in ("log.key", "cosigner.key")]
-    secrets = [*keys, *(tmp_path / "log" / "governance").iterdir()]
+    secrets = [*keys, *(tmp_path / "log" / "governance").glob("*.key")]
     assert len(secrets) == 5
     for path in secrets:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -148,7 +156,7 @@ def test_the_longest_origin_is_taken(tmp_path: Path) -> None:
     assert len(origin) == 255
     assert tlog("init", tmp_path / "log", "--origin", origin, "--governance-keys", 16).code == 0
     assert read_key_file(tmp_path / "log" / "log.key").name == origin
-    names = {read_key_file(path).name for path in (tmp_path / "log" / "governance").iterdir()}
+    names = {read_key_file(path).name for path in (tmp_path / "log" / "governance").glob("*.key")}
     assert names == {f"governance-{number}" for number in range(1, 17)}
     assert tlog("init", tmp_path / "other", "--origin", origin + "x").code == 2
 

@@ -34,6 +34,8 @@ def test_every_drill_works_as_it_stands_on_the_page(tmp_path: Path) -> None:
     # The only change: ports that nobody else has.
     change = "; ".join(f"s/^# port = {number}/port = {port}/" for number, port in ports.items())
     text = "\n".join(script)
+    # `set -e` overlooks what was negated: a command that is to fail, and does not, would go unseen.
+    text = re.sub(r"^! (.+)$", r"if \1; then echo 'this was to fail'; exit 1; fi", text, flags=re.M)
     for number, port in ports.items():
         text = text.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")
     init = re.search(r"^tlog init (\S+).*$", text, flags=re.M)

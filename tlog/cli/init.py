@@ -9,14 +9,16 @@ from typing import Annotated
 
 import typer
 
-from tlog.cli.keygen import generate_cosigner, generate_signer
+from tlog.cli.keygen import VKEY_SUFFIX, generate_cosigner, generate_signer
 from tlog.cli.new_directory import new_directory, write_durably
 from tlog.cli.options import JsonOption
 from tlog.cli.report import say, say_document, say_facts
 from tlog.cli.rules import catalogue_rules
 from tlog.cli.serve import CONFIG_NAME
+from tlog.cosignature import CosignatureSigner
 from tlog.errors import ConfigError, MalformedError
 from tlog.key_file import write_key_file
+from tlog.note import Signer
 
 KEY_NAME = "log.key"
 COSIGNER_KEY_NAME = "cosigner.key"
@@ -262,11 +264,13 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
         )
         entries.append(sign_entry(rules, governors[:threshold]))
 
-    write_key_file(directory / KEY_NAME, signer)
-    write_key_file(directory / COSIGNER_KEY_NAME, cosigner)
     (directory / GOVERNANCE_NAME).mkdir(mode=0o700)
-    for number, governor in enumerate(governors, start=1):
-        write_key_file(directory / GOVERNANCE_NAME / f"{number}.key", governor)
+    keys: dict[str, Signer | CosignatureSigner] = {KEY_NAME: signer, COSIGNER_KEY_NAME: cosigner}
+    keys |= {f"{GOVERNANCE_NAME}/{n}.key": governor for n, governor in enumerate(governors, start=1)}
+    for name, key in keys.items():
+        write_key_file(directory / name, key)
+        # What changes of keys are asked with, also when the secret half is elsewhere, or lost.
+        write_durably(directory / f"{name}{VKEY_SUFFIX}", f"{key.vkey}\n".encode())
     write_durably(directory / POLICY_NAME, policy_text(signer.vkey, cosigner.vkey).encode())
     write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
     with Log.create(directory / STORE_NAME, signer) as log:
