@@ -468,6 +468,8 @@ def test_a_revoked_key_signs_nothing_new_and_its_old_entries_stay(alliance: Alli
     revocation = alliance.add_member("exporter", ["exporter"], revoked=True)
     (outcome,) = tree.judge([revocation, alliance.entry(1)]).outcomes
     assert refusals(outcome) == {1: RefusalReason.REVOKED_KEY}
+    (outcome,) = tree.judge([alliance.entry(1), alliance.entry(2), revocation, alliance.entry(3)]).outcomes
+    assert refusals(outcome) == {3: RefusalReason.REVOKED_KEY}, "what was authorised before is not now"
     tree.admit([revocation])
     (outcome,) = tree.judge([alliance.entry(1)]).outcomes
     assert refusals(outcome) == {0: RefusalReason.REVOKED_KEY}

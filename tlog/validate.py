@@ -146,10 +146,7 @@ def verify_entries(
     parsed, refusals = _parse_and_verify(entries, origin)
     if refusals:
         raise BatchRefusedError(dict(sorted(refusals.items())))
-    return [
-        _vouched(entry, envelope, event)
-        for entry, (envelope, event) in zip(entries, parsed.values(), strict=True)
-    ]
+    return [_vouched(entry, *parsed[position]) for position, entry in enumerate(entries)]
 
 
 def _verify_new(entries: Sequence[bytes], origin: str, is_present: IsPresent) -> list[VerifiedEntry]:
@@ -290,7 +287,8 @@ def admit(
         for position, entry in enumerate(call):
             try:
                 existing = present.get(entry.identity) or find(entry.identity)
-                _require_open_log(tree_size, is_open=not frozen or existing is not None)
+                if frozen and existing is None:
+                    raise _frozen(tree_size)
                 attempt.take(entry, existing, decline)
             except RefusedError as error:
                 refusals[position] = error
@@ -314,7 +312,8 @@ class _Attempt:
     """Gathers what one call would append from index `start` on; thrown away when any entry is refused."""
 
     __slots__ = (
-        "already_present", "entries", "governance_indices", "leaf_indices", "present", "registry", "start"
+        "already_present", "authorised", "entries", "governance_indices", "leaf_indices", "present",
+        "registry", "start",
     )  # fmt: skip
 
     def __init__(self, *, start: int, registry: Registry) -> None:
@@ -325,6 +324,8 @@ class _Attempt:
         self.governance_indices: list[int] = []
         self.leaf_indices: list[int] = []
         self.already_present: list[bool] = []
+        # All that authority depends on beside the registry: most entries of a call are alike in it.
+        self.authorised: set[tuple[str, str, str, tuple[bytes, ...]]] = set()
 
     def take(
         self,
@@ -333,27 +334,34 @@ class _Attempt:
         decline: Callable[[Registry], str | None] | None,
     ) -> None:
         """Judge the next entry; `existing` is who has its identity in the log or in an earlier call."""
-        earlier = self.present.get(entry.identity)
-        first = existing or earlier
+        identity, event, public_keys = entry.identity, entry.event, entry.public_keys
+        first = existing or self.present.get(identity)
         if first is not None:
             # Before its authority: an entry stays present for ever, whatever became of its keys.
             leaf_index, first_leaf_hash = first
             if first_leaf_hash != entry.leaf_hash:
-                raise _conflict(entry.event, None if existing is None else leaf_index)
-            self._note(leaf_index, present=True)
+                raise _conflict(event, None if existing is None else leaf_index)
+            self.leaf_indices.append(leaf_index)
+            self.already_present.append(True)
             return
         leaf_index = self.start + len(self.entries)
-        if is_governance(entry.event):
-            registry = self.registry.apply(_parsed(entry.entry), entry.public_keys, entry.leaf_hash)
+        facts = (event.source, event.type, event.origin, public_keys)
+        if facts in self.authorised:
+            pass
+        elif is_governance(event):
+            registry = self.registry.apply(_parsed(entry.entry), public_keys, entry.leaf_hash)
             if decline is not None and (reason := decline(registry)) is not None:
                 raise RefusedError(RefusalReason.GOVERNANCE_REFUSED, reason)
             self.governance_indices.append(leaf_index)
             self.registry = registry
+            self.authorised.clear()
         else:
-            self.registry.authorise(entry.event, entry.public_keys)
+            self.registry.authorise(event, public_keys)
+            self.authorised.add(facts)
         self.entries.append(entry)
-        self.present[entry.identity] = (leaf_index, entry.leaf_hash)
-        self._note(leaf_index, present=False)
+        self.present[identity] = (leaf_index, entry.leaf_hash)
+        self.leaf_indices.append(leaf_index)
+        self.already_present.append(False)
 
     def outcome(self) -> CallOutcome:
         """Return where each entry is, once all of them are taken."""
@@ -364,10 +372,6 @@ class _Attempt:
             new_range=new_range,
         )
 
-    def _note(self, leaf_index: int, *, present: bool) -> None:
-        self.leaf_indices.append(leaf_index)
-        self.already_present.append(present)
-
 
 def _parsed(entry: bytes) -> Event:
     """Parse a governance entry again: facts of it are not enough, and there are few."""
@@ -377,13 +381,12 @@ def _parsed(entry: bytes) -> Event:
         raise RefusedError(RefusalReason.MALFORMED_EVENT, str(error)) from error
 
 
-def _require_open_log(tree_size: int, *, is_open: bool) -> None:
-    if not is_open:
-        raise RefusedError(
-            RefusalReason.LOG_FROZEN,
-            f"this log is frozen: it ended with {tree_size} entries, and takes no new one; ask its operator "
-            "where to append instead",
-        )
+def _frozen(tree_size: int) -> RefusedError:
+    return RefusedError(
+        RefusalReason.LOG_FROZEN,
+        f"this log is frozen: it ended with {tree_size} entries, and takes no new one; ask its operator "
+        "where to append instead",
+    )
 
 
 def _conflict(event: EventFacts, existing_leaf_index: int | None) -> RefusedError:
