@@ -7,10 +7,8 @@ watchers end, calls in flight get their answers, and only then is the store clos
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
@@ -18,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from server.announce import Announce
 from server.backlog import Backlog, CommitPace
 from server.begin_late import BeginLate
 from server.caller_gate import CallerGate
 from server.config import Config
+from server.first_signature import FirstSignature
 from server.freeze_watch import FreezeWatch
 from server.gossip_service import GossipService, node_transport
 from server.grpc_server import GOSSIP_SERVICE, LOG_SERVICE, GrpcServer, format_address
@@ -51,6 +51,7 @@ from tlog.gossip.grpc_transport import GrpcTransport
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
 from tlog.policy import Policy, build_policy
+from tlog.storage.marked_size import MarkedSize
 from tlog.tls import ServerTls, read_client_tls
 
 _LOGGER = logging.getLogger("tlog.server")
@@ -106,6 +107,7 @@ class Server:
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
         self._guard = SigningGuard()
+        self._marked_size = MarkedSize.create()
         self._gossip_service: GossipService | None = None
         self._tls = ServerTls(config.tls) if config.tls.is_on else None
 
@@ -118,7 +120,7 @@ class Server:
         if self._tls is not None:
             self._tls.reload()
 
-    async def run(self, announce: _Announce) -> None:
+    async def run(self, announce: Announce) -> None:
         """Serve until `stop`. Raises TlogError when it cannot start, or when the log failed for good."""
         async with AsyncExitStack() as stack:
             await self._start(stack, announce)
@@ -128,12 +130,15 @@ class Server:
                 f"the server stopped itself: {self._fatal}; start it again, it recovers from what is durable"
             ) from self._fatal
 
-    async def _start(self, stack: AsyncExitStack, announce: _Announce) -> None:
+    async def _start(self, stack: AsyncExitStack, announce: Announce) -> None:
         # Whatever is entered first is closed last.
         config = self._config
+        stack.callback(self._marked_size.close)
         metrics = Metrics()
         operator = OperatorView(config, metrics, self._guard)
-        log, cosigner, self._loss_desk = open_log(config, stack, self._guard, metrics, operator.watch_store)
+        log, cosigner, self._loss_desk = open_log(
+            config, stack, self._guard, metrics, operator.watch_store, self._marked_size
+        )
         metrics.committed_size(log.checkpoint().tree_size)
         threads = Threads.open(stack)
         with log.view() as view:
@@ -155,7 +160,7 @@ class Server:
         urls = await serve_http(stack, config, self._tls, log, metrics, operator.health, threads, others)
         stack.push_async_callback(calls.close)
         port = await calls.listen(config.grpc.listen_address, config.grpc.port)
-        begin: Callable[[], Awaitable[None]] | None = None
+        begin: Callable[[], Awaitable[None]] = _nothing
         if publisher is not None:
             stack.push_async_callback(publisher.stop)
             begin = publisher.begin
@@ -170,10 +175,10 @@ class Server:
             stack.push_async_callback(refresher.stop)
             begin = refresher.start
         await self._ask_around(parts, publisher)
-        if begin is not None:
-            beginning = BeginLate(self._may_publish, begin, on_fatal=self._fail)
-            stack.push_async_callback(beginning.stop)
-            await beginning.start()
+        first = FirstSignature(log, feed if publisher is None else None, threads.answering, begin)
+        beginning = BeginLate(self._may_publish, first.begin, on_fatal=self._fail)
+        stack.push_async_callback(beginning.stop)
+        await beginning.start()
         stack.callback(feed.close)
         if publisher is not None:
             # Before the feed closes, so that calls which wait for the last checkpoint still get it.
@@ -269,7 +274,7 @@ class Server:
         pool = WorkerPool(
             self._config,
             origin=parts.log.origin,
-            log_vkey=parts.log.vkey,
+            marked_size=self._marked_size,
             sequencer=MemberGate.of(self._config, sequencer, lambda: parts.log.registry),
             pace=pace,
             feed=parts.feed,
@@ -353,20 +358,8 @@ class Server:
         self._loop.call_soon_threadsafe(self._stop.set)
 
 
-class _Announce:
-    """Tells, once, where the server listens and what it serves; nothing secret."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-
-    def __call__(self, **facts: str | int | None) -> None:
-        if self._as_json:
-            sys.stdout.write(json.dumps({"event": "serving", **facts}) + "\n")
-        else:
-            width = max(map(len, facts))
-            lines = (f"  {name:<{width}}  {value}" for name, value in facts.items() if value is not None)
-            sys.stdout.write("tlog serves\n" + "\n".join(lines) + "\nStop with Ctrl-C.\n")
-        sys.stdout.flush()
+async def _nothing() -> None:
+    """Begin nothing: what is committed is published by that, and nobody cosigns it anew."""
 
 
 async def serve(config: Config, *, as_json: bool) -> None:
@@ -376,4 +369,4 @@ async def serve(config: Config, *, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
-    await server.run(_Announce(as_json=as_json))
+    await server.run(Announce(as_json=as_json))

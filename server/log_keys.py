@@ -19,7 +19,7 @@ from server.own_cosigner import OwnCosigner
 from server.signer_watch import SignerWatch
 from server.signing_guard import SigningGuard
 from tlog.core_dumps import forbid_core_dumps
-from tlog.errors import ConfigError, CorruptionError, SignerAwayError
+from tlog.errors import ConfigError, CorruptionError, SignerAwayError, StorageError
 from tlog.key_file import AsksPassphrase, read_cosigner_key_file, read_key_file
 from tlog.log import Log
 from tlog.marked_store import MarkedStore
@@ -27,7 +27,9 @@ from tlog.note import LogSigner
 from tlog.passphrase import PassphraseFromDescriptor
 from tlog.remote_signer import RemoteCosigner, RemoteSigner, SignerLine, log_key_of
 from tlog.storage.base import Store
+from tlog.storage.high_water_mark import HighWaterMarkFile
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.storage.marked_size import MarkedSize
 from tlog.storage.pending_batch import PENDING_NAME, PendingBatchFile
 from tlog.stored_leaves import check_newest_leaves
 
@@ -40,13 +42,14 @@ def open_log(
     guard: SigningGuard,
     metrics: Metrics,
     watch_store: Callable[[LmdbStore], None],
+    marked_size: MarkedSize,
 ) -> tuple[Log, OwnCosigner | None, LossDesk]:
     """Open the log of a configuration, with its own cosigner, if it has one; `stack` closes all of it.
 
-    `watch_store` is given the store once it is open. `guard` is asked before every signature, holds while a
-    signer process is away or the high-water mark does not vouch for the store, and stops where the leaves of
-    the last commit are not what was signed. Belongs to the event loop. Raises ConfigError, and what `Log` and
-    `LmdbStore.open` raise.
+    `watch_store` is given the store once it is open; `marked_size` follows what may be shown of it. `guard`
+    is asked before every signature, holds while a signer process is away or the high-water mark does not
+    vouch for the store, and stops where the leaves of the last commit are not what was signed. Belongs to the
+    event loop. Raises ConfigError, and what `Log` and `LmdbStore.open` raise.
     """
     settings = config.log
     forbid_core_dumps()
@@ -83,7 +86,8 @@ def open_log(
         marked: Store = store
         if mark is not None:
             stack.callback(mark.close)
-            marked = MarkedStore(store, mark)
+            _require_a_log(store, mark)
+            marked = MarkedStore(store, mark, marked_size)
         log = Log(
             marked,
             signer,
@@ -105,6 +109,18 @@ def open_log(
     desk = LossDesk(log, marked, mark, guard)
     metrics.watch_restore_gap(lambda: desk.has_gap)
     return log, cosigner, desk
+
+
+def _require_a_log(store: LmdbStore, mark: HighWaterMarkFile) -> None:
+    """Refuse to begin a log, and its mark, anew where the mark says that there was one.
+
+    Raises StorageError.
+    """
+    if mark.mark is not None and store.load() is None:
+        raise StorageError(
+            f"the store is empty, and the high-water mark {mark.path} says that {mark.mark} was committed: "
+            "put the store back (docs/operations.md, Restore)"
+        )
 
 
 def _remote_vkey(line: SignerLine, store: LmdbStore) -> str:

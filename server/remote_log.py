@@ -10,14 +10,21 @@ from tlog.errors import StateUnknownError
 from tlog.log_view import LogView
 from tlog.storage.base import Store
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.storage.marked_size import MarkedSize, marked_reader
 
 
 class RemoteLog:
     """Reads a log that another process writes; views may be opened in any thread."""
 
-    def __init__(self, store: Store, on_lost: Callable[[BaseException], None]) -> None:
-        """Take over a store; `on_lost` is told, in any thread, when it cannot be read any more."""
+    def __init__(
+        self, store: Store, marked_size: MarkedSize, on_lost: Callable[[BaseException], None]
+    ) -> None:
+        """Take over a store; `on_lost` is told, in any thread, when it cannot be read any more.
+
+        Views wait for `marked_size`, which the process that writes raises.
+        """
         self._store = store
+        self._marked_size = marked_size
         self._on_lost = on_lost
 
     @classmethod
@@ -26,15 +33,16 @@ class RemoteLog:
         path: Path,
         *,
         origin: str,
-        log_vkey: str,
         map_size_bytes: int,
+        marked_size: MarkedSize,
         on_lost: Callable[[BaseException], None],
     ) -> RemoteLog:
         """Open the store for reading. Raises StorageError and ConfigError as `LmdbStore.open` does."""
+        # Of any key: the process that writes may be about to move the log to another one.
         store = LmdbStore.open(
-            path, origin=origin, log_vkey=log_vkey, map_size_bytes=map_size_bytes, read_only=True
+            path, origin=origin, log_vkey=None, map_size_bytes=map_size_bytes, read_only=True
         )
-        return cls(store, on_lost)
+        return cls(store, marked_size, on_lost)
 
     @property
     def origin(self) -> str:
@@ -43,9 +51,12 @@ class RemoteLog:
 
     @contextmanager
     def view(self) -> Iterator[LogView]:
-        """Open one consistent snapshot; it holds every commit that was answered for before."""
+        """Open one consistent snapshot; it holds every commit that was answered for before.
+
+        And none whose high-water mark is not durable. Raises StorageError.
+        """
         try:
-            with self._store.reader() as reader:
+            with marked_reader(self._store, self._marked_size) as reader:
                 yield LogView(reader)
         except StateUnknownError as error:
             self._on_lost(error)

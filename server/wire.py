@@ -99,7 +99,6 @@ class Welcome(_Array, frozen=True, tag="welcome"):
 
     config: Config
     origin: str
-    log_vkey: str
     port: Number
     published: bytes
     refusal: str

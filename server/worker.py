@@ -55,6 +55,7 @@ from server.wire import (
 from tlog.errors import MalformedError, ReadOnlyError, TlogError
 from tlog.exit_codes import ExitCode, exit_code
 from tlog.log_view import SignedCheckpoint
+from tlog.storage.marked_size import MarkedSize
 from tlog.tls import ServerTls
 
 _LOGGER = logging.getLogger("tlog.server")
@@ -64,8 +65,9 @@ _TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: [worker %(process)d] %(messa
 class Worker:
     """Serves one log's calls until the main process ends it."""
 
-    def __init__(self, link: Link[FromWorker, FromMain], welcome: Welcome) -> None:
-        """Serve what `welcome` says; belongs to the running event loop."""
+    def __init__(self, link: Link[FromWorker, FromMain], welcome: Welcome, marked_size: MarkedSize) -> None:
+        """Serve what `welcome` says, up to `marked_size`; belongs to the running event loop."""
+        self._marked_size = marked_size
         self._link = link
         self._welcome = welcome
         config = welcome.config
@@ -101,8 +103,8 @@ class Worker:
         log = RemoteLog.open(
             Path(config.log.store_path),
             origin=welcome.origin,
-            log_vkey=welcome.log_vkey,
             map_size_bytes=config.store.map_size_bytes,
+            marked_size=self._marked_size,
             on_lost=_give_up,
         )
         stack.callback(log.close)
@@ -171,13 +173,13 @@ def _give_up(error: BaseException) -> None:
     os._exit(ExitCode.IO_OR_REMOTE)
 
 
-async def work(end: socket.socket) -> None:
-    """Serve over one end of the main process's socket. Raises TlogError."""
+async def work(end: socket.socket, marked_size: MarkedSize) -> None:
+    """Serve over one end of the main process's socket, with the size that it shares. Raises TlogError."""
     link: Link[FromWorker, FromMain] = await Link.open(end, encode=encode_message, decode=decode_from_main)
     welcome = await link.receive()
     if isinstance(welcome, Welcome):
         set_up_logging(welcome.config.logging.format, _TEXT_FORMAT)
-        await Worker(link, welcome).run()
+        await Worker(link, welcome, marked_size).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,10 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="tlog-worker", description="Started by the server; not by hand.")
     parser.add_argument("--fd", type=int, required=True, help="the connected socket that it was given")
+    parser.add_argument("--marked-fd", type=int, required=True, help="the shared memory that it was given")
     options = parser.parse_args(arguments)
     set_up_logging("text", _TEXT_FORMAT)
     try:
-        asyncio.run(work(socket.socket(fileno=options.fd)))
+        asyncio.run(work(socket.socket(fileno=options.fd), MarkedSize(options.marked_fd)))
     except TlogError as error:
         sys.stderr.write(f"tlog worker: {error}\n")
         return exit_code(error)

@@ -37,6 +37,7 @@ from server.wire import (
 )
 from server.worker_desk import AnswersExchange, WorkerDesk
 from tlog.errors import ConfigError, StorageError
+from tlog.storage.marked_size import MarkedSize
 
 _LOGGER = logging.getLogger("tlog.server")
 
@@ -60,15 +61,18 @@ class WorkerPool:
         config: Config,
         *,
         origin: str,
-        log_vkey: str,
+        marked_size: MarkedSize,
         sequencer: SequencesCalls,
         pace: CommitPace,
         feed: CheckpointFeed,
     ) -> None:
-        """Answer workers with `sequencer` and `feed`; `config.server.workers` is at least 1."""
+        """Answer workers with `sequencer` and `feed`; `config.server.workers` is at least 1.
+
+        They show what is committed up to `marked_size`, which outlives the pool.
+        """
         self._config = config
         self._origin = origin
-        self._log_vkey = log_vkey
+        self._marked_size = marked_size
         self._sequencer = sequencer
         self._pace = pace
         self._feed = feed
@@ -216,7 +220,8 @@ class WorkerPool:
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "server.worker", "--fd", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
+                *("--marked-fd", str(self._marked_size.descriptor)),
+                pass_fds=[theirs.fileno(), self._marked_size.descriptor],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
             )
@@ -245,7 +250,6 @@ class WorkerPool:
             Welcome(
                 self._config,
                 self._origin,
-                self._log_vkey,
                 self._port.port,
                 self._feed.newest.note,
                 self._refusal,

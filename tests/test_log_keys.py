@@ -12,6 +12,7 @@ from tlog.errors import (
     BatchRefusedError,
     ConfigError,
     CorruptionError,
+    NotCheckedError,
     RefusalReason,
     SignerAwayError,
     StorageError,
@@ -82,6 +83,32 @@ def test_a_log_moves_to_a_key_that_its_governance_names_and_to_no_other(
     for receipt in (old_receipt, new_receipt):
         verify_receipt(alliance.entry(1), receipt, both)
     verify_receipt(alliance.entry(1), new_receipt, build_policy([NEW.vkey]))
+
+
+def test_nothing_is_signed_with_a_new_key_before_whoever_is_asked_allows_it(alliance: Alliance) -> None:
+    store = MemoryStore(ORIGIN, alliance.signer.vkey)
+    log = Log(store, alliance.signer)
+    log.append([*alliance.governance, name_keys(alliance, alliance.signer.vkey, NEW.vkey)])
+    old = log.checkpoint()
+    is_checked = False
+
+    def before_signing() -> None:
+        if not is_checked:
+            raise NotCheckedError("the start checks are under way")
+
+    signer = SignerElsewhere(NEW)
+    log = Log(store, signer, before_signing=before_signing)
+    for sign in (log.move_to_own_key, lambda: log.append([alliance.entry(1)])):
+        with pytest.raises(NotCheckedError):
+            sign()
+    assert signer.asked == []
+    assert (log.checkpoint(), store.load(), store.log_vkey) == (old, old.note, alliance.signer.vkey)
+    assert log.append(alliance.governance).already_present == (True,) * len(alliance.governance)
+    is_checked = True
+    moved = log.move_to_own_key()
+    assert moved is not None
+    assert (moved.checkpoint, signed_by(moved.note, NEW)) == (old.checkpoint, True)
+    assert (log.checkpoint(), store.log_vkey, log.move_to_own_key()) == (moved, NEW.vkey, None)
 
 
 def test_a_log_with_witnesses_publishes_nothing_by_moving(alliance: Alliance) -> None:

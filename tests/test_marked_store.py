@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from _support.alliance import Alliance
 
+from server.remote_log import RemoteLog
+from tlog.envelope import decode_entry
 from tlog.errors import StateUnknownError, StorageError
+from tlog.event import parse_event
 from tlog.log import Log
 from tlog.mark_check import check_mark
 from tlog.marked_store import MarkedStore
 from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.storage.lmdb_store import LmdbStore
+from tlog.storage.marked_size import MarkedSize
 from tlog.storage.memory import MemoryStore
 
 
@@ -125,3 +134,81 @@ def test_a_marked_store_passes_everything_else_on(tmp_path: Path, alliance: Alli
         store.close()
     with pytest.raises(StorageError, match="closed"):
         inner.load()
+
+
+class BlockedMark(RememberedMarks):
+    """A mark whose sync takes as long as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_writing = threading.Event()
+        self.may_end = threading.Event()
+
+    def write(self, mark: Mark) -> None:
+        self.is_writing.set()
+        self.may_end.wait()
+        super().write(mark)
+
+
+@contextmanager
+def appending(log: Log, entries: Sequence[bytes], mark: BlockedMark) -> Iterator[ThreadPoolExecutor]:
+    """Append in another thread, which is at its mark when the block begins and no further before it says."""
+    mark.is_writing.clear()
+    mark.may_end.clear()
+    with ThreadPoolExecutor(3) as threads:
+        appended = threads.submit(log.append, entries)
+        try:
+            mark.is_writing.wait()
+            yield threads
+        finally:
+            mark.may_end.set()
+        assert appended.exception() is None
+
+
+def test_nothing_of_a_commit_is_read_before_its_mark_is_durable_in_whatever_process(
+    tmp_path: Path, alliance: Alliance
+) -> None:
+    inner = LmdbStore.create(tmp_path / "store", alliance.origin, alliance.signer.vkey)
+    mark, marked_size = BlockedMark(), MarkedSize.create()
+    mark.may_end.set()
+    log = Log(MarkedStore(inner, mark, marked_size), alliance.signer)
+    log.append(alliance.governance)
+    worker = RemoteLog(inner, MarkedSize(os.dup(marked_size.descriptor)), on_lost=lambda error: None)
+    new = len(alliance.governance)
+
+    def sizes() -> tuple[int, int | None]:
+        event = alliance.entry(1)
+        with log.view() as view:
+            return view.tree_size, view.leaf_index(*_source_and_id(event))
+
+    def workers_size() -> int:
+        with worker.view() as view:
+            return view.tree_size
+
+    with appending(log, [alliance.entry(1)], mark) as threads:
+        with inner.reader() as reader:
+            assert reader.tree_size == new + 1  # who does not wait reads it already
+        asked = [threads.submit(sizes), threads.submit(workers_size)]
+        assert wait(asked, timeout=0.2).done == set()
+        assert log.checkpoint().tree_size == new
+        mark.may_end.set()
+        assert asked[0].result() == (new + 1, new)
+        assert asked[1].result() == new + 1
+    worker.close()
+    marked_size.close()
+
+
+def test_where_the_mark_fails_who_reads_is_told_so_and_waits_for_nothing(alliance: Alliance) -> None:
+    marks = RememberedMarks()
+    log = Log(MarkedStore(MemoryStore(alliance.origin, alliance.signer.vkey), marks), alliance.signer)
+    log.append(alliance.governance)
+    marks.problem = StorageError("the high-water mark x cannot be written: No space left on device")
+    with pytest.raises(StateUnknownError):
+        log.append([alliance.entry(1)])
+    with pytest.raises(StorageError, match="of size 5, is not in the high-water mark"), log.view():
+        pass
+
+
+def _source_and_id(entry: bytes) -> tuple[str, str]:
+    event = parse_event(decode_entry(entry).payload)
+    return event.source, event.id

@@ -22,13 +22,19 @@ from typing import Self
 from tlog.checkpoint import Checkpoint, format_checkpoint
 from tlog.errors import (
     BatchRefusedError,
-    ConfigError,
     ConflictError,
     StateUnknownError,
     StorageError,
 )
 from tlog.integrate import TreeEdge
-from tlog.log_state import Prepared, prepare, prepare_again, recover_state, require_own_tree
+from tlog.log_state import (
+    Prepared,
+    prepare,
+    prepare_again,
+    recover_state,
+    require_named_key,
+    require_own_tree,
+)
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.membership import Registry
 from tlog.note import LogSigner, Signature, Verifier, add_signatures, open_note, sign_note
@@ -77,9 +83,10 @@ class Log:
         a log whose witnesses have to cosign first. `cosign` makes the cosignature of the log's own second key
         over a checkpoint's text; it goes onto everything that this log publishes at commit. `pending` is for
         a signer that keeps a high-water mark: what it is asked to sign is kept there, until it is committed.
-        A store bound to another key is bound to the signer's, where the log's governance names that one. The
-        log owns the store from here on, and closes it; when this raises, it is still the caller's.
-        `before_signing` is called before every signature, and raises StorageError where there is to be none.
+        A store bound to another key is bound to the signer's, where the log's governance names that one: at
+        once, but with `before_signing` by `move_to_own_key`, or by the next signature. That is called before
+        every signature, and raises StorageError where there is to be none. The log owns the store from here
+        on, and closes it; when this raises, it is still the caller's.
         Raises CorruptionError when the stored tree or its governance does not lead to the stored checkpoint,
         ConfigError when the log's governance does not know this key.
         """
@@ -93,19 +100,15 @@ class Log:
         self._pending = pending
         self._before_signing = before_signing
         self._prepared: Prepared | None = None
-        bound_vkey = store.log_vkey
+        self._bound_vkey = store.log_vkey
         note = store.load()
         if note is None:
             note = self._sign(TreeEdge.EMPTY).note
             store.commit(CommitBatch.empty(), expected=None, new=note, publish=True)
-        self._state = recover_state(store, note, Verifier.from_vkey(bound_vkey))
-        if bound_vkey != self.vkey:
-            self._move_to_own_key(bound_vkey)
-        elif self._state.registry.seq >= 0 and self.vkey not in self._state.registry.log_vkeys:
-            raise ConfigError(
-                f"the log's governance does not name the key {self.vkey}: start it with one of "
-                f"{', '.join(self._state.registry.log_vkeys)}"
-            )
+        self._state = recover_state(store, note, Verifier.from_vkey(self._bound_vkey))
+        require_named_key(self._state.registry, self.vkey, self._bound_vkey)
+        if before_signing is None:
+            self._move_to_own_key()
         self._take_up_pending()
 
     @classmethod
@@ -261,11 +264,24 @@ class Log:
         with self._writing:
             self._require_known_state()
             self._commit_prepared()
+            self._move_to_own_key()
             with self._store.reader() as reader:
                 check_stored_edge(self._state.edge, reader)
             signed = self._sign(self._state.edge)
             self._store_publish(signed.note)
         return signed
+
+    def move_to_own_key(self) -> SignedCheckpoint | None:
+        """Bind the store to the key that this log signs with, if it is bound to the one before.
+
+        Returns the newest checkpoint under that key, None where nothing had to be signed. Raises
+        StorageError when nothing was written, and StateUnknownError as `commit` does.
+        """
+        with self._writing:
+            self._require_known_state()
+            is_other = self._bound_vkey != self.vkey
+            self._move_to_own_key()
+        return self._state.signed if is_other else None
 
     def prove_inclusion(self, leaf_index: int, tree_size: int | None = None) -> list[bytes]:
         """Prove one leaf in the tree of `tree_size` leaves (newest by default).
@@ -298,7 +314,7 @@ class Log:
 
     def _prepare(self, calls: Sequence[Sequence[AdmissibleEntry]]) -> tuple[Admission, Prepared | None]:
         with self._store.reader() as reader:
-            return prepare(self._state, reader, calls, self._decline)
+            return prepare(self._state, reader, calls, self.vkey)
 
     def _take_up_pending(self) -> None:
         """Prepare the batch again that an earlier run wrote down, and perhaps had signed, before it ended."""
@@ -315,6 +331,7 @@ class Log:
 
     def _commit_batch(self, prepared: Prepared) -> float:
         """Sign and commit; returns the seconds that the store took."""
+        self._move_to_own_key()
         signed = self._sign(prepared.edge)
         started = perf_counter()
         self._store_commit(prepared.batch, expected=self._state.signed.note, new=signed.note)
@@ -363,26 +380,20 @@ class Log:
                 f"state is unknown ({self._failed}): restart to recover"
             ) from error
 
-    def _move_to_own_key(self, bound_vkey: str) -> None:
-        """Bind the store to the key that this log signs with from now on, as its governance allows."""
+    def _move_to_own_key(self) -> None:
+        """Bind the store to the key that this log signs with from now on, if it is not yet."""
+        if self._bound_vkey == self.vkey:
+            return
         state = self._state
-        if self.vkey not in state.registry.log_vkeys:
-            raise ConfigError(
-                f"this store holds the log with key {bound_vkey!r}, not {self.vkey!r}, and its governance "
-                f"names {', '.join(state.registry.log_vkeys) or 'no key yet'}: use that log's key, or let "
-                "governance name the other one first (`tlog governance rotate --add-log-key`)"
-            )
+        with self._store.reader() as reader:
+            check_stored_edge(state.edge, reader)
         signed = self._sign(state.edge)
-        self._store.rebind(
-            self.vkey, expected=state.signed.note, new=signed.note, publish=self._publish_at_commit
-        )
+        try:
+            self._store.rebind(
+                self.vkey, expected=state.signed.note, new=signed.note, publish=self._publish_at_commit
+            )
+        except StateUnknownError as error:
+            self._failed = str(error)
+            raise
+        self._bound_vkey = self.vkey
         self._state = replace(state, signed=signed)
-
-    def _decline(self, registry: Registry) -> str | None:
-        """Decline governance that would leave this log without the key it signs with."""
-        if self.vkey in registry.log_vkeys:
-            return None
-        return (
-            f"log_vkeys does not name the key {self.vkey} that this log signs with: name it, or move the log "
-            "to another key first"
-        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from tlog.errors import BatchRefusedError, CorruptionError, RefusedError, StorageError
+from tlog.errors import BatchRefusedError, ConfigError, CorruptionError, RefusedError, StorageError
 from tlog.integrate import TreeEdge, integrate
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.membership import Registry
@@ -85,16 +86,34 @@ def fold_governance(
     return registry
 
 
+def require_named_key(registry: Registry, vkey: str, bound_vkey: str) -> None:
+    """Check that a log may sign with a key, by its governance; its store is bound to `bound_vkey`.
+
+    Raises ConfigError.
+    """
+    names = ", ".join(registry.log_vkeys)
+    if vkey in registry.log_vkeys or (vkey == bound_vkey and registry.seq < 0):
+        return
+    if vkey == bound_vkey:
+        raise ConfigError(f"the log's governance does not name the key {vkey}: start it with one of {names}")
+    raise ConfigError(
+        f"this store holds the log with key {bound_vkey!r}, not {vkey!r}, and its governance names "
+        f"{names or 'no key yet'}: use that log's key, or let governance name the other one first "
+        "(`tlog governance rotate --add-log-key`)"
+    )
+
+
 def prepare(
     state: LogState,
     reader: Reader,
     calls: Sequence[Sequence[AdmissibleEntry]],
-    decline: Callable[[Registry], str | None] | None,
+    vkey: str | None,
 ) -> tuple[Admission, Prepared | None]:
     """Admit calls, and make the batch of what is new in them; None when nothing is.
 
-    `reader` shows the store as of `state`; `decline` is that of `admit`. Raises StorageError, CorruptionError
-    where what is to be built upon, or the tree that comes of it, fails its check (tlog.right_edge).
+    `reader` shows the store as of `state`; governance that no longer names `vkey` is declined. Raises
+    StorageError, CorruptionError where what is to be built upon, or the tree that comes of it, fails its
+    check (tlog.right_edge).
     """
 
     def find(identity: bytes) -> tuple[int, bytes] | None:
@@ -106,7 +125,7 @@ def prepare(
         registry=state.registry,
         tree_size=state.edge.tree_size,
         find=find,
-        decline=decline,
+        decline=None if vkey is None else partial(_decline, vkey),
         frozen=state.is_frozen,
     )
     if not admission.entries:
@@ -157,6 +176,16 @@ def require_own_tree(view: LogView, signed: SignedCheckpoint) -> None:
             f"published: this store has root {root_hash.hex()} at that size, and has published size "
             f"{published.tree_size} already"
         )
+
+
+def _decline(vkey: str, registry: Registry) -> str | None:
+    """Decline governance that would leave a log without the key it signs with."""
+    if vkey in registry.log_vkeys:
+        return None
+    return (
+        f"log_vkeys does not name the key {vkey} that this log signs with: name it, or move the log "
+        "to another key first"
+    )
 
 
 def _not_next(entries: Sequence[bytes]) -> CorruptionError:

@@ -1,4 +1,4 @@
-"""A store whose commits are entered into a high-water mark before anybody hears of them."""
+"""A store whose commits are in a high-water mark before anybody hears of them, or can read them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tlog.errors import StateUnknownError, StorageError
 from tlog.log_view import SignedCheckpoint
 from tlog.storage.base import CommitBatch, Reader, Store
 from tlog.storage.high_water_mark import Mark
+from tlog.storage.marked_size import MarkedSize, marked_reader
 
 
 class KeepsMark(Protocol):
@@ -22,10 +23,18 @@ class KeepsMark(Protocol):
 class MarkedStore:
     """Passes everything on to a store, and enters what is committed there into a mark; is a Store."""
 
-    def __init__(self, store: Store, mark: KeepsMark) -> None:
-        """Take over a store."""
+    def __init__(self, store: Store, mark: KeepsMark, marked_size: MarkedSize | None = None) -> None:
+        """Take over a store; what is in it now may be read, for its owner holds it against the mark.
+
+        Readers wait for `marked_size`, which other processes may share; it stays the caller's, who closes it
+        after the store. Without it there is one of the store's own. Raises StorageError.
+        """
         self._store = store
         self._mark = mark
+        self._owns_size = marked_size is None
+        self._marked_size = MarkedSize.create() if marked_size is None else marked_size
+        with store.reader() as reader:
+            self._marked_size.set(reader.tree_size)
 
     @property
     def origin(self) -> str:
@@ -47,15 +56,14 @@ class MarkedStore:
         StateUnknownError where only the mark failed: the entries are in the log, and nobody may hear of that
         before the mark says so; the next start goes on from there.
         """
-        self._store.commit(batch, expected=expected, new=new, publish=publish)
-        root_hash = SignedCheckpoint.read(new).checkpoint.root_hash
         try:
-            self._mark.write(Mark(tree_size=batch.tree_size, root_hash=root_hash))
-        except StorageError as error:
-            raise StateUnknownError(
-                f"entries [{batch.start}, {batch.tree_size}) are committed, but {error}: mend that, and "
-                "start again"
-            ) from error
+            self._store.commit(batch, expected=expected, new=new, publish=publish)
+            self._write_mark(batch, SignedCheckpoint.read(new).checkpoint.root_hash)
+        except BaseException:
+            # Whatever is in the store now, nobody who reads need wait for its mark.
+            self._marked_size.give_up()
+            raise
+        self._marked_size.set(batch.tree_size)
 
     def publish(self, checkpoint: bytes) -> None:
         """Make a checkpoint note the published one. Raises as the contract says."""
@@ -78,9 +86,20 @@ class MarkedStore:
         self._store.set_marked()
 
     def reader(self) -> AbstractContextManager[Reader]:
-        """Open a snapshot of the last commit. Raises StorageError."""
-        return self._store.reader()
+        """Open a snapshot of the last commit, once its mark is durable. Raises StorageError."""
+        return marked_reader(self._store, self._marked_size)
 
     def close(self) -> None:
         """Close the store. Raises StorageError when a reader stays open."""
         self._store.close()
+        if self._owns_size:
+            self._marked_size.close()
+
+    def _write_mark(self, batch: CommitBatch, root_hash: bytes) -> None:
+        try:
+            self._mark.write(Mark(tree_size=batch.tree_size, root_hash=root_hash))
+        except StorageError as error:
+            raise StateUnknownError(
+                f"entries [{batch.start}, {batch.tree_size}) are committed, but {error}: mend that, and "
+                "start again"
+            ) from error

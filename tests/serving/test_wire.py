@@ -69,7 +69,7 @@ REFUSED = BatchRefusedError({
 })  # fmt: skip
 
 FROM_MAIN: list[FromMain] = [
-    Welcome(CONFIG, ORIGIN, "vkey", 65_535, b"note", "", True),
+    Welcome(CONFIG, ORIGIN, 65_535, b"note", "", True),
     Taken(0, (), (), None, b"note", 0.25),
     Taken(2**63 - 1, (5, 6, 5), (False, False, True), (5, 7), b"note\xff", 1e-6),
     Failed(4, True, failure_of(REFUSED)),
