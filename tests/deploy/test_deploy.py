@@ -105,6 +105,7 @@ def test_what_is_no_expression_is_refused(expression: str) -> None:
 def test_the_example_configurations_are_taken_by_the_server(name: str) -> None:
     config = load_config(DEPLOY / "config" / f"{name}.toml")
     assert config.store.min_free_bytes > 0
+    assert config.store.high_water_mark_path, "an old copy of the store would look like the newest"
     is_reachable = config.grpc.listen_address != "127.0.0.1"
     assert is_reachable == bool(config.tls.certificate_path or config.tls.allow_plaintext_on_network)
 

@@ -23,6 +23,7 @@ from _support.real_witness import RealWitness
 from _support.tls_files import TestAuthority, client_table, with_other_ca
 
 from tlog.client import LogClient, RetryPolicy
+from tlog.client.health import check_health
 from tlog.errors import RemoteError
 from tlog.grpc_tls import channel_credentials
 from tlog.policy import build_policy, format_policy
@@ -116,8 +117,10 @@ def test_plaintext_no_certificate_an_expired_one_and_a_strangers_are_turned_away
         authority.client(f"late-{server.pid}", expired=True),
         with_other_ca(strangers.client("other"), authority.ca),
     ):
-        with pytest.raises(RemoteError):
+        with pytest.raises(RemoteError, match="whether it is behind TLS"):
             size(server, tls, deadline_s=2.0)
+    with pytest.raises(RemoteError, match=r"is it behind TLS \(--tls-ca"):
+        check_health(server.grpc_address, timeout_s=2.0)
 
 
 def test_a_server_of_another_authority_is_not_talked_to(

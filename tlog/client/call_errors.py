@@ -41,7 +41,10 @@ _PLAIN: dict[grpc.StatusCode, type[TlogError]] = {
     grpc.StatusCode.PERMISSION_DENIED: AccessError,
 }
 _NEXT_STEP = {
-    grpc.StatusCode.UNAVAILABLE: "check that the log runs and listens there",
+    grpc.StatusCode.UNAVAILABLE: (
+        "check that the log runs and listens there, and whether it is behind TLS (--tls-ca), with a "
+        "certificate for this name"
+    ),
     grpc.StatusCode.DEADLINE_EXCEEDED: "it is overloaded, or the deadline is too short",
     grpc.StatusCode.UNIMPLEMENTED: "what answers there is not a log of this version",
     grpc.StatusCode.INTERNAL: "this is a bug in the log; its operator has the details",

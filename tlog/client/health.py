@@ -25,8 +25,9 @@ def check_health(address: str, timeout_s: float, tls: ClientTls | None = None) -
             answer = stub.Check(request, timeout=timeout_s)  # type: ignore[attr-defined]
         except grpc.RpcError as error:
             raise RemoteError(
-                f"{address} does not answer as a log does ({error.code().name}): is it running, and is this "
-                "its address? `tlog serve` prints it"
+                f"{address} does not answer as a log does ({error.code().name}): is it running, is this its "
+                "address (`tlog serve` prints it), and is it behind TLS (--tls-ca, and where it asks who "
+                "calls --tls-cert and --tls-key), with a certificate for this name?"
             ) from error
     try:
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
