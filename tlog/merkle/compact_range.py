@@ -114,6 +114,8 @@ class CompactRange:
         2**63 - 1.
         """
         check_hashes(leaf_hashes, f"the leaves from index {self.end} on", MalformedError)
+        if len(leaf_hashes) == 1:
+            return self.append(leaf_hashes[0])
         first, nodes = self.end, list(leaf_hashes)
         # At every level the outermost nodes stay behind when their parent would reach beyond the new leaves.
         left: list[bytes] = []
