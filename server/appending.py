@@ -151,7 +151,8 @@ class Appending:
             turn_s = perf_counter() if trace is None else trace.stage("admit", came_in_s)
             # Only when nobody else is there: what is gathered on its way to the thread also shares a commit.
             is_small = len(entries) == 1 and size_bytes <= MAX_INLINE_BYTES
-            if is_small and (self._backlog.entries == 1 or (has_nothing_else and self._is_held_up)):
+            is_alone = is_small and self._backlog.entries == 1
+            if is_alone or (is_small and has_nothing_else and self._is_held_up):
                 verified = self._verify_alone(_ToVerify(entries, None))
             else:
                 refusal = self._refused.of(caller, entries)
@@ -174,7 +175,7 @@ class Appending:
         sequenced = await asyncio.shield(future)
         if trace is not None:
             trace.sequenced(verified_s, sequenced)
-        return await self._answer_for(sequenced, request, caller, trace)
+        return await self._answer_for(sequenced, request, caller, trace, was_alone=is_alone)
 
     @property
     def _is_held_up(self) -> bool:
@@ -222,6 +223,8 @@ class Appending:
         request: log_pb2.AppendRequest,
         caller: Caller,
         trace: Trace | None,
+        *,
+        was_alone: bool = False,
     ) -> log_pb2.AppendResponse:
         outcome, signed = sequenced.outcome, sequenced.checkpoint
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
@@ -231,7 +234,11 @@ class Appending:
                 trace.stage("publish", committed_s)
         done = _Done(outcome, signed, request.trusted_tree_size)
         sequenced_s = perf_counter()
-        if _is_short(done):
+        if _is_short(done) and was_alone and not self._backlog.entries:
+            # At once: nobody else is there whose answer could share a view with it.
+            with self._log.view() as view:
+                answer = _response(view, done)
+        elif _is_short(done):
             answer = await self._answering_here.put(done)
         else:
             # What is durable is answered without queueing behind those who only read.

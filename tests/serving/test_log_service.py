@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import pytest
 from _support.alliance import Alliance
@@ -119,6 +120,25 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
         running.store.gate.set()
         await running.until("tlog_sequencer_queue_entries", 0)
         assert running.log.checkpoint().tree_size == len(alliance.governance) + 40
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+def test_who_is_alone_is_answered_at_once_and_those_who_come_together_share_a_view() -> None:
+    async def scenario() -> None:
+        alliance = Alliance()
+        running = Running(alliance)
+        together = running.service._appending._answering_here
+        with patch.object(together, "put", wraps=together.put) as put:
+            alone = await running.append([alliance.entry(1)])
+            assert put.call_count == 0
+            two = await asyncio.gather(
+                running.append([alliance.entry(2)]), running.append([alliance.entry(3)])
+            )
+            assert put.call_count >= 1
+        size = len(alliance.governance)
+        assert sorted(answer.results[0].leaf_index for answer in (alone, *two)) == [size, size + 1, size + 2]
         await running.stop()
 
     asyncio.run(scenario())
