@@ -58,6 +58,12 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         "over quota": "rate(tlog_admission_over_quota_calls_total[1m])",
         "queue full": "rate(tlog_append_pushback_calls_total[1m])",
     }),
+    ("Calls refused by quota per second, by member", "ops", {
+        "{{member}} {{limit}}": "sum by (member, limit) (rate(tlog_quota_refused_calls_total[1m]))",
+    }),
+    ("What members have left of their quotas", "percentunit", {
+        "{{member}} {{limit}}": "tlog_quota_left_ratio",
+    }),
     ("Disk", "bytes", {
         "free": "tlog_disk_free_bytes",
         "floor": "tlog_disk_min_free_bytes",

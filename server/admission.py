@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from tlog.errors import QuotaError
 
 MIN_RETRY_S = 0.05
+EVENTS_PER_S = "events_per_s"
+BYTES_PER_S = "bytes_per_s"
+OUTSTANDING_EVENTS = "outstanding_events"
 
 
 class TokenBucket:
@@ -42,6 +45,11 @@ class TokenBucket:
     def is_full(self, now_s: float) -> bool:
         """Return whether nothing is remembered here that a new bucket would not know."""
         return self._fill(now_s) >= self._burst
+
+    def left(self, now_s: float) -> float:
+        """Return which part of the burst may be taken now; below 0.0 is a debt. Changes nothing."""
+        level = self._level + max(0.0, now_s - self._filled_s) * self._rate_per_s
+        return min(1.0, level / self._burst)
 
     def set_limits(self, *, rate_per_s: float, burst: float, now_s: float) -> None:
         """Go on with other limits from now on."""
@@ -104,11 +112,12 @@ class Account:
                 f"{self._whose} has {self._outstanding} events outstanding, and may have "
                 f"{limits.outstanding_events}: send the call again when those are answered",
                 retry_after_s=MIN_RETRY_S,
+                limit=OUTSTANDING_EVENTS,
             )
         if (wait_s := self._events.wait_s(events, now_s)) > 0.0:
-            raise self._too_much(f"{limits.events_per_s:g} events/s", wait_s)
+            raise self._too_much(EVENTS_PER_S, f"{limits.events_per_s:g} events/s", wait_s)
         if (wait_s := self._bytes.wait_s(size_bytes, now_s)) > 0.0:
-            raise self._too_much(f"{limits.bytes_per_s:g} bytes/s", wait_s)
+            raise self._too_much(BYTES_PER_S, f"{limits.bytes_per_s:g} bytes/s", wait_s)
 
     def take(self, events: int, size_bytes: int, now_s: float) -> None:
         """Take so much, and count it as outstanding."""
@@ -126,10 +135,19 @@ class Account:
         """Return whether a new account would be the same."""
         return not self._outstanding and self._events.is_full(now_s) and self._bytes.is_full(now_s)
 
-    def _too_much(self, limit: str, wait_s: float) -> QuotaError:
+    def left(self, now_s: float) -> dict[str, float]:
+        """Return which part of each limit is left, 1.0 for all; below 0.0 is a debt. Changes nothing."""
+        return {
+            EVENTS_PER_S: self._events.left(now_s),
+            BYTES_PER_S: self._bytes.left(now_s),
+            OUTSTANDING_EVENTS: 1.0 - self._outstanding / self._limits.outstanding_events,
+        }
+
+    def _too_much(self, limit: str, says: str, wait_s: float) -> QuotaError:
         return QuotaError(
-            f"{self._whose} has brought more than its {limit}: send the call again in {wait_s:.2f} s",
+            f"{self._whose} has brought more than its {says}: send the call again in {wait_s:.2f} s",
             retry_after_s=max(MIN_RETRY_S, wait_s),
+            limit=limit,
         )
 
 
@@ -151,6 +169,10 @@ class Accounts:
             account.adopt(limits, now_s)
             self._accounts.move_to_end(name)
         return account
+
+    def left(self, now_s: float) -> dict[str, dict[str, float]]:
+        """Return what each of them has left, as `Account.left` says it; in any thread."""
+        return {name: account.left(now_s) for name, account in list(self._accounts.items())}
 
     def __len__(self) -> int:
         """Return how many are kept."""

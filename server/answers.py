@@ -25,6 +25,7 @@ from server.metrics import Metrics
 from server.registration import Undecodable
 from server.status import DETAILS_KEY, status_code, status_details, status_message
 from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError
+from tlog.v1 import log_pb2
 
 _LOGGER = logging.getLogger("tlog.server")
 _RETRY_AFTER_S = 1.0
@@ -161,7 +162,7 @@ def unary(
             failure = _failure(self.metrics, method.__name__, error)
             code = failure.code
             if isinstance(error, QuotaError):
-                self.metrics.over_quota()
+                self.metrics.over_quota(error, _entries_of(request))
                 await _hold_back(self.gate, caller, error, request, started)
         finally:
             request_id = _tell_end(self, context, method.__name__, caller, code, perf_counter() - started)
@@ -196,7 +197,7 @@ def stream(
             failure = _failure(self.metrics, method.__name__, error)
             code = failure.code
             if isinstance(error, QuotaError):
-                self.metrics.over_quota()
+                self.metrics.over_quota(error, _entries_of(request))
                 await _hold_back(self.gate, caller, error, request, started)
         finally:
             request_id = _tell_end(self, context, method.__name__, caller, code, perf_counter() - started)
@@ -217,7 +218,12 @@ async def _send(context: Context, response: Message, timeout_s: float) -> None:
             f"the reader took longer than {timeout_s:g} s for one message of the stream: go on from where it "
             "broke off",
             retry_after_s=_RETRY_AFTER_S,
+            limit="send_timeout_s",
         ) from None
+
+
+def _entries_of(request: Message | Undecodable) -> int:
+    return len(request.entries) if isinstance(request, log_pb2.AppendRequest) else 0
 
 
 async def _hold_back(

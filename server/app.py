@@ -250,7 +250,7 @@ class Server:
         sequencer = self._sequencer(parts, backlog, backlog.refuse_all)
         service = LogService(
             parts.log,
-            MemberGate.of(config, sequencer, lambda: parts.log.registry),
+            self._member_gate(parts, sequencer),
             backlog,
             parts.feed,
             parts.metrics,
@@ -275,7 +275,7 @@ class Server:
             self._config,
             origin=parts.log.origin,
             marked_size=self._marked_size,
-            sequencer=MemberGate.of(self._config, sequencer, lambda: parts.log.registry),
+            sequencer=self._member_gate(parts, sequencer),
             pace=pace,
             feed=parts.feed,
         )
@@ -283,6 +283,11 @@ class Server:
         if self._config.gossip.enabled:
             pool.answer_exchanges(self._gossip(parts).relayed)
         return pool, sequencer, pool.samples
+
+    def _member_gate(self, parts: _Parts, sequencer: Sequencer) -> MemberGate:
+        gate = MemberGate.of(self._config, sequencer, lambda: parts.log.registry)
+        parts.metrics.watch_quotas(gate.left)
+        return gate
 
     def _sequencer(
         self, parts: _Parts, pace: NotesPace, refuse_all: Callable[[StorageError], None]

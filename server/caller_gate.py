@@ -118,12 +118,14 @@ class CallerGate:
             raise QuotaError(
                 f"{caller.name} has {under_way[0]} calls under way, and may have no more: wait for one",
                 retry_after_s=0.1,
+                limit="concurrent_calls",
             )
         if (wait_s := bucket.wait_s(1, now_s)) > 0.0:
             raise QuotaError(
                 f"{caller.name} has made more than its {self._calls_per_s:g} calls/s: call again in "
                 f"{max(wait_s, 0.05):.2f} s",
                 retry_after_s=max(wait_s, 0.05),
+                limit="calls_per_s",
             )
         bucket.take(1, now_s)
         under_way[0] += 1
@@ -156,6 +158,7 @@ class CallerGate:
                 f"{caller.name} has {held_bytes} bytes outstanding, and may have {self._max_entry_bytes}: "
                 "send the call again when those are answered",
                 retry_after_s=MIN_RETRY_S,
+                limit="outstanding_bytes",
             )
         account.take(events, size_bytes, now_s)
         self._entry_bytes[caller.name] += size_bytes

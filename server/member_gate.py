@@ -17,7 +17,7 @@ from time import monotonic
 from server.admission import Account, Accounts, Limits
 from server.config import Config, QuotasSection
 from server.sequencer import Sequenced, Sequencer
-from tlog.errors import BatchRefusedError, RefusalReason, RefusedError
+from tlog.errors import BatchRefusedError, QuotaError, RefusalReason, RefusedError
 from tlog.governance import Member, is_governance
 from tlog.membership import Registry
 from tlog.reading import PUBLIC
@@ -26,6 +26,7 @@ from tlog.validate import AdmissibleEntry
 GOVERNANCE_LANE = ""
 STRANGERS_LANE = "?"
 """No member's identifier is spelled like either."""
+_MEMBER = "member "
 _TELLING = frozenset({RefusalReason.SOURCE_ID_CONFLICT, RefusalReason.LOG_FROZEN})
 """Refusals that depend on whether an event with that source and id is there."""
 
@@ -67,8 +68,12 @@ class MemberGate:
         now_s = self._clock()
         charges: dict[str, _Charge] = {}
         payers = self._payers(entries, charges, now_s)
-        for charge in charges.values():
-            charge.account.require(charge.events, charge.size_bytes, now_s)
+        for member_id, charge in charges.items():
+            try:
+                charge.account.require(charge.events, charge.size_bytes, now_s)
+            except QuotaError as error:
+                error.member = member_id
+                raise
         # Who signs for several is in the lane of the first: it waits behind that one's calls, if any.
         lane = next(iter(charges), None)
         future = self._sequencer.submit(entries, lane=self._lane(entries) if lane is None else lane)
@@ -80,6 +85,11 @@ class MemberGate:
         if self._reading_is_public or None not in payers:
             return future
         return asyncio.ensure_future(self._tell_strangers_nothing(future, entries, payers))
+
+    def left(self) -> dict[str, dict[str, float]]:
+        """Return which part of each limit every member that appended lately has left; in any thread."""
+        now_s = self._clock()
+        return {whose.removeprefix(_MEMBER): left for whose, left in self._accounts.left(now_s).items()}
 
     def _lane(self, entries: Sequence[AdmissibleEntry]) -> str:
         """Return the lane of a call that no member pays for: strangers have theirs, whatever they sign."""
@@ -131,7 +141,7 @@ class MemberGate:
                 continue
             charge = charges.get(member.id)
             if charge is None:
-                account = self._accounts.of(f"member {member.id}", self._limits(member), now_s)
+                account = self._accounts.of(_MEMBER + member.id, self._limits(member), now_s)
                 charge = charges[member.id] = _Charge(account)
             charge.events += 1
             charge.size_bytes += len(entry.entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -15,10 +15,13 @@ from server.disk_room import DiskRoom
 from server.health import Verdict
 from server.metrics_merge import QUEUE_BYTES, QUEUE_ENTRIES, MergedCollector, added_samples
 from server.wire import Sample
-from tlog.errors import RefusedError, StorageError
+from tlog.errors import QuotaError, RefusedError, StorageError
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_000, 2_000, 4_000)
+
+CALLERS = "(callers)"
+"""Stands where a quota is no member's; no member's identifier is spelled so."""
 
 
 class Metrics:
@@ -41,6 +44,18 @@ class Metrics:
         self._over_quota = Counter(
             "tlog_admission_over_quota_calls",
             "Calls refused because a caller or a member had its share.",
+            registry=self.registry,
+        )
+        self._quota_refused_calls = Counter(
+            "tlog_quota_refused_calls",
+            "Calls that a quota refused: whose, a member's identifier or (callers), and by which limit.",
+            ["member", "limit"],
+            registry=self.registry,
+        )
+        self._quota_refused_entries = Counter(
+            "tlog_quota_refused_entries",
+            "Entries of appends that a quota refused, by whose it is and which limit.",
+            ["member", "limit"],
             registry=self.registry,
         )
         self._calls = Histogram(
@@ -208,6 +223,23 @@ class Metrics:
 
         self.registry.register(Checks())
 
+    def watch_quotas(self, left: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
+        """Ask at scrape time, in a thread, which part of each limit members have left."""
+
+        class Left(Collector):
+            def collect(self) -> Iterator[Metric]:
+                family = GaugeMetricFamily(
+                    "tlog_quota_left_ratio",
+                    "Part of a limit that a member who appended lately has left now; below 0 is a debt.",
+                    labels=["member", "limit"],
+                )
+                for member, limits in left().items():
+                    for limit, ratio in limits.items():
+                        family.add_metric([member, limit], ratio)
+                yield family
+
+        self.registry.register(Left())
+
     def watch_scrub(self) -> None:
         """Show how the scrub stands, of a server that has one."""
         self._scrubbed_s = time.monotonic()
@@ -250,9 +282,12 @@ class Metrics:
         """Count one Append call that found the queue full."""
         self._pushbacks.inc()
 
-    def over_quota(self) -> None:
-        """Count one call that a quota refused."""
+    def over_quota(self, error: QuotaError, entries: int) -> None:
+        """Count one call, of so many entries, that a quota refused."""
         self._over_quota.inc()
+        whose = error.member or CALLERS
+        self._quota_refused_calls.labels(whose, error.limit).inc()
+        self._quota_refused_entries.labels(whose, error.limit).inc(entries)
 
     def already_present(self, entries: int) -> None:
         """Count entries that were sent again."""

@@ -28,6 +28,8 @@ class _Refusal:
     until_s: float
     entries: int
     size_bytes: int
+    limit: str
+    member: str
 
 
 class RefusedLately:
@@ -50,6 +52,8 @@ class RefusedLately:
             until_s=now_s + error.retry_after_s,
             entries=len(entries),
             size_bytes=sum(map(len, entries)),
+            limit=error.limit,
+            member=error.member,
         )
         self._refusals.move_to_end((caller.name, key_id))
         if len(self._refusals) > MAX_KEPT:
@@ -76,6 +80,8 @@ class RefusedLately:
         return QuotaError(
             f"{refusal.message}, as was said {now_s - refusal.told_s:.2f} s ago",
             retry_after_s=refusal.until_s - now_s,
+            limit=refusal.limit,
+            member=refusal.member,
         )
 
 

@@ -83,6 +83,8 @@ class Failure(_Array, frozen=True):
     message: str
     retry_after_s: float
     refusals: tuple[Refusal, ...]
+    limit: str = ""
+    member: str = ""
 
 
 class Sample(_Array, frozen=True):
@@ -277,8 +279,10 @@ def failure_of(error: BaseException) -> Failure:
         )
         return Failure(BatchRefusedError.__name__, "", 0.0, refusals)
     if isinstance(error, PushbackError):
-        pushback = QuotaError if isinstance(error, QuotaError) else PushbackError
-        return Failure(pushback.__name__, _text(str(error)), error.retry_after_s, ())
+        if isinstance(error, QuotaError):
+            told = _text(str(error))
+            return Failure(QuotaError.__name__, told, error.retry_after_s, (), error.limit, error.member)
+        return Failure(PushbackError.__name__, _text(str(error)), error.retry_after_s, ())
     for kind in type(error).__mro__:
         if _KINDS.get(kind.__name__) is kind:
             return Failure(kind.__name__, _text(str(error)), 0.0, ())
@@ -295,7 +299,12 @@ def error_of(failure: Failure) -> Exception:
             for refusal in failure.refusals
         })  # fmt: skip
     if failure.kind == QuotaError.__name__:
-        return QuotaError(failure.message, retry_after_s=failure.retry_after_s)
+        return QuotaError(
+            failure.message,
+            retry_after_s=failure.retry_after_s,
+            limit=failure.limit,
+            member=failure.member,
+        )
     if failure.kind == PushbackError.__name__:
         return PushbackError(failure.message, retry_after_s=failure.retry_after_s)
     if failure.kind in _KINDS:

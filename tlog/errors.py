@@ -218,7 +218,16 @@ class PushbackError(SubmitError):
 
 
 class QuotaError(PushbackError):
-    """Says which limit of a caller or a member is reached; the same call may be sent again later."""
+    """Says which limit of a caller or a member is reached; the same call may be sent again later.
+
+    For the server's own counts `limit` names it, as in `events_per_s`, and `member` is whose it is, "" for a
+    caller's; a client learns both from the message alone.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float, limit: str = "", member: str = "") -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limit = limit
+        self.member = member
 
 
 class AccessError(TlogError):

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tlog.cli.operator_page import get
+from tlog.cli.operator_status import QUOTA_LEFT, QUOTA_REFUSED, Samples, by_member, samples_of
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.report import say, say_document
 from tlog.cli.serve import CONFIG_NAME
@@ -18,6 +19,8 @@ from tlog.errors import RemoteError
 from tlog.exit_codes import ExitCode
 
 TIMEOUT_S = 60.0
+LITTLE_LEFT = 0.05
+"""A member who has less of a limit than this part is at it."""
 
 
 @with_log_options
@@ -63,7 +66,7 @@ def _ask(url: str, log: LogOptions) -> list[dict[str, str | bool]]:
     _, body = get(f"{address}/readyz", log.tls(), log.timeout_s)
     try:
         checks = json.loads(body)["checks"]
-        return [
+        found: list[dict[str, str | bool]] = [
             {
                 "check": str(check["check"]),
                 "ok": bool(check["ok"]),
@@ -76,3 +79,22 @@ def _ask(url: str, log: LogOptions) -> list[dict[str, str | bool]]:
         raise RemoteError(
             f"{address}/readyz does not answer as a log does: is this its metrics port?"
         ) from error
+    return found + _quotas(samples_of(address, log))
+
+
+def _quotas(samples: Samples) -> list[dict[str, str | bool]]:
+    """Say whose quota has refused calls since the start; wrong is one that is used up at this moment."""
+    left = by_member(samples, QUOTA_LEFT)
+    return [
+        {
+            "check": "quota",
+            "ok": left.get(member, {}).get(limit, 1.0) >= LITTLE_LEFT,
+            "found": f"{member}: {calls:.0f} calls were refused by {limit}"
+            + (f", {left[member][limit]:.0%} of it is left" if limit in left.get(member, {}) else ""),
+            "advice": "ask the member whether all of that is meant to be; governance raises its quota "
+            "(docs/operations.md, Quotas)",
+        }
+        for member, limits in by_member(samples, QUOTA_REFUSED).items()
+        for limit, calls in limits.items()
+        if calls
+    ]

@@ -18,6 +18,8 @@ APPENDED = "tlog_append_entries_total"
 SIZE = "tlog_tree_size_entries"
 PUBLISHED = "tlog_published_size_entries"
 WITNESS_CALLS = "tlog_publish_witness_calls_total"
+QUOTA_REFUSED = "tlog_quota_refused_calls_total"
+QUOTA_LEFT = "tlog_quota_left_ratio"
 COSIGNED = "tlog_publish_witness_cosigned_timestamp_seconds"
 ROWS = {
     "checkpoint_age_s": "tlog_checkpoint_age_seconds",
@@ -43,7 +45,7 @@ def show_operator_status(url: str, log: LogOptions, *, watch_s: float | None, as
     """
     address = url.rstrip("/").removesuffix("/metrics")
     while True:
-        before, asked_s = _samples(address, log), time.monotonic()
+        before, asked_s = samples_of(address, log), time.monotonic()
         time.sleep(watch_s or RATE_OVER_S)
         rows, ready = _rows(address, log, before, time.monotonic() - asked_s)
         if as_json:
@@ -56,7 +58,7 @@ def show_operator_status(url: str, log: LogOptions, *, watch_s: float | None, as
 
 
 def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tuple[dict[str, Json], bool]:
-    samples = _samples(address, log)
+    samples = samples_of(address, log)
 
     def one(name: str) -> float | None:
         return samples.get((name, ()))
@@ -92,6 +94,14 @@ def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tup
         if appended is None or earlier is None
         else round((appended - earlier) / seconds, 1),
         **{row: one(name) if row.endswith("age_s") else whole(name) for row, name in ROWS.items()},
+        "quota_refused_calls": {
+            member: {limit: int(calls) for limit, calls in limits.items()}
+            for member, limits in by_member(samples, QUOTA_REFUSED).items()
+        },
+        "quota_left_percent": {
+            member: {limit: round(100 * ratio, 1) for limit, ratio in limits.items()}
+            for member, limits in by_member(samples, QUOTA_LEFT).items()
+        },
         "witness_calls": labelled(WITNESS_CALLS),
         "witness_cosigned_s_ago": {
             witness: round(now_s - cosigned_s, 1) for witness, cosigned_s in labelled(COSIGNED).items()
@@ -100,7 +110,18 @@ def _rows(address: str, log: LogOptions, before: Samples, seconds: float) -> tup
     return rows, ready
 
 
-def _samples(address: str, log: LogOptions) -> Samples:
+def by_member(samples: Samples, name: str) -> dict[str, dict[str, float]]:
+    """Return a metric's values by member, and by limit."""
+    found: dict[str, dict[str, float]] = {}
+    for (one, labels), value in samples.items():
+        if one == name:
+            said = dict(labels)
+            found.setdefault(said["member"], {})[said["limit"]] = value
+    return found
+
+
+def samples_of(address: str, log: LogOptions) -> Samples:
+    """Fetch a log's metrics. Raises RemoteError."""
     status, body = get(f"{address}/metrics", log.tls(), log.timeout_s)
     found = {
         (one["name"], tuple(_LABEL.findall(one["labels"] or ""))): float(one["value"])
@@ -128,6 +149,8 @@ def _shown(value: Json) -> str:
         case str():
             return value
         case Mapping():
-            return "\n".join(f"{name}: {_shown(one)}" for name, one in value.items()) or "-"
+            return (
+                "\n".join(f"{name}: " + _shown(one).replace("\n", ", ") for name, one in value.items()) or "-"
+            )
         case _:
             return "\n".join(_shown(one) for one in value) or "-"
