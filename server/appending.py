@@ -49,8 +49,9 @@ SHORT_TRIP_ENTRIES = 64
 anyhow, and what comes meanwhile goes with them: half as many trips and commits, and no thread that checks
 signatures while another one, who commits, wants the interpreter."""
 LONG_TRIP_ENTRIES = 64
-"""While the threads verify so many or more, a lone small entry of somebody who has nothing else here does not
-wait for them either: else a member that brings large batches would be felt by all that bring little."""
+"""While the threads verify so many or more, or calls of somebody wait for their turn, a lone small entry of
+somebody who has nothing else here does not wait for them either: else a member that brings large batches, or
+many calls, would be felt by all that bring little. It is ready for the very next commit."""
 
 
 class OpensViews(Protocol):
@@ -179,7 +180,7 @@ class Appending:
 
     @property
     def _is_held_up(self) -> bool:
-        return self._verifying.weight_under_way >= LONG_TRIP_ENTRIES
+        return self._verifying.weight_under_way >= LONG_TRIP_ENTRIES or self._turns.waiting > 0
 
     def _await_commit(self, waiting_entries: int) -> bool:
         return waiting_entries < SHORT_TRIP_ENTRIES and self._being_sequenced > 0

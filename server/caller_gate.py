@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
 
@@ -32,6 +32,11 @@ MAX_HELD_OF_ONE = 512
 MAX_HELD_BYTES = 32 * 2**20
 """What their requests may hold of memory."""
 MAX_HELD_S = 1.0
+APART_S = 0.005
+"""Refusals that are held back of one caller are told so far apart: else those of calls that came together
+would be told together, and come again together, and be in front of everybody else's."""
+MAX_LATE_S = 3.0
+"""No refusal is held back longer, however many of its caller are."""
 SHARE_OF_ROOM = 2
 """One caller has half of what all entries may hold while they wait ([limits] max_queued_bytes)."""
 MAX_TOLD = 4_096
@@ -44,11 +49,15 @@ BURST_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """Says what a caller was told last, at `at_s`, held back by `held_s`: to come not before `until_s`."""
+    """Says what a caller was told last, at `at_s`, held back by `held_s`: to come not before `until_s`.
+
+    Its next refusal that is held back is told at `next_s` or later.
+    """
 
     at_s: float
     until_s: float
     held_s: float
+    next_s: float
 
 
 class CallerGate:
@@ -177,13 +186,13 @@ class CallerGate:
 
         The call came in `took_s` ago. Each time, the caller waits twice as long as the time before.
         """
-        hold_s = self._hold_s(caller, error.retry_after_s, took_s)
-        if (
-            not hold_s
-            or self._held.total() >= MAX_HELD
-            or self._held[caller.name] >= MAX_HELD_OF_ONE
-            or self._held_bytes + request_bytes > MAX_HELD_BYTES
-        ):
+        has_room = (
+            self._held.total() < MAX_HELD
+            and self._held[caller.name] < MAX_HELD_OF_ONE
+            and self._held_bytes + request_bytes <= MAX_HELD_BYTES
+        )
+        hold_s = self._hold_s(caller, error.retry_after_s, took_s, has_room)
+        if not hold_s or not has_room:
             return
         self._held[caller.name] += 1
         self._held_bytes += request_bytes
@@ -195,22 +204,29 @@ class CallerGate:
             if not self._held[caller.name]:
                 del self._held[caller.name]
 
-    def _hold_s(self, caller: Caller, retry_after_s: float, took_s: float) -> float:
-        """Return how long a refusal is held back, and remember what is told."""
+    def _hold_s(self, caller: Caller, retry_after_s: float, took_s: float, has_room: bool) -> float:
+        """Return how long a refusal is held back, if there is room for it, and remember what is told."""
         now_s = self._clock()
         told = self._told.get(caller.name)
-        hold_s = 0.0
+        held_s = hold_s = next_s = 0.0
         if told is not None and now_s < told.until_s:
             self._refusals += 1
             # Spread, or calls that were refused together would all come again together.
             spread = 1.0 + self._refusals * _GOLDEN % 1.0 / 2
-            if now_s - took_s < told.at_s:
-                # It was under way before: it could not know.
-                return told.held_s * spread
-            hold_s = min(MAX_HELD_S, max(retry_after_s, 2 * told.held_s)) * spread
+            could_know = now_s - took_s >= told.at_s
+            held_s = told.held_s
+            if could_know:
+                held_s = min(MAX_HELD_S, max(retry_after_s, 2 * held_s)) * spread
+            hold_s, next_s = held_s if could_know else held_s * spread, told.next_s
+            if hold_s and has_room:
+                hold_s = min(MAX_LATE_S, max(hold_s, next_s - now_s))
+                next_s = now_s + hold_s + APART_S
+            if not could_know:
+                self._told[caller.name] = replace(told, next_s=next_s)
+                return hold_s
         self._told.pop(caller.name, None)
         self._told[caller.name] = _Told(
-            at_s=now_s + hold_s, until_s=now_s + hold_s + retry_after_s, held_s=hold_s
+            at_s=now_s + hold_s, until_s=now_s + hold_s + retry_after_s, held_s=held_s, next_s=next_s
         )
         if len(self._told) > MAX_TOLD:
             self._told.pop(next(iter(self._told)))

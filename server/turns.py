@@ -3,8 +3,9 @@
 What a process works on shares one event loop, one verifying thread and one commit, and each of them takes
 what comes as it comes. So whoever has many calls under way is in all of these places at once, and every other
 call is behind all of it. Here a caller's calls beyond a few wait without cost until those few are committed,
-and twice as long again, so that two thirds of the time are the others'. Who sends one call after the other
-never waits here. A caller who is alone has no such limit: many at a time are cheaper.
+and twice as long again, so that two thirds of the time are the others', and 50 ms at least: each of many
+small commits would hold up whoever comes meanwhile, and calls of a turn share theirs. Who sends one call
+after the other never waits here. A caller who is alone has no such limit: many at a time are cheaper.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-MAX_CALLS = 4
+MAX_CALLS = 16
 MAX_ENTRIES = 64
 """Of one caller's calls together; a single call may bring more."""
 PAUSE = 2.0
 """How often the time that a caller's calls took passes before the next of those that wait."""
+MIN_PAUSE_S = 0.05
+"""So a caller that floods has twenty turns a second at most, however short its calls are."""
 MAX_PAUSE_S = 0.5
 SHARED_S = 2.0
 """How long after its last call a caller is still one that others share with."""
@@ -43,11 +46,12 @@ class Turns:
         self._lanes: dict[str, _Lane] = {}
         self._newest = ("", float("-inf"))
         self._newest_other = ("", float("-inf"))
+        self._waiting = 0
 
     @property
     def waiting(self) -> int:
         """Return how many calls wait for their turn."""
-        return sum(len(lane.waiting) for lane in self._lanes.values())
+        return self._waiting
 
     def take_at_once(self, caller: str, entries: int) -> bool:
         """Begin a call's turn, which `give_back` ends, where it need not wait; else returns False."""
@@ -69,6 +73,7 @@ class Turns:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes[caller].waiting.append((entries, turn))
+        self._waiting += 1
         try:
             await turn
         except asyncio.CancelledError:
@@ -86,7 +91,8 @@ class Turns:
         elif not lane.calls and not lane.is_pausing:
             lane.is_pausing = True
             took_s = self._clock() - lane.began_s
-            asyncio.get_running_loop().call_later(min(MAX_PAUSE_S, PAUSE * took_s), self._end_pause, caller)
+            pause_s = min(MAX_PAUSE_S, max(MIN_PAUSE_S, PAUSE * took_s))
+            asyncio.get_running_loop().call_later(pause_s, self._end_pause, caller)
 
     def _end_pause(self, caller: str) -> None:
         lane = self._lanes[caller]
@@ -103,6 +109,7 @@ class Turns:
                 self._begin(lane, size)
                 turn.set_result(None)
             lane.waiting.popleft()
+            self._waiting -= 1
         if not lane.calls and not lane.is_pausing:
             del self._lanes[caller]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +13,14 @@ from unittest.mock import patch
 import pytest
 
 from server.call_log import CallLog
-from server.caller_gate import MAX_HELD_BYTES, MAX_HELD_OF_ONE, MAX_HELD_S, CallerGate
+from server.caller_gate import (
+    APART_S,
+    MAX_HELD_BYTES,
+    MAX_HELD_OF_ONE,
+    MAX_HELD_S,
+    MAX_LATE_S,
+    CallerGate,
+)
 from server.callers import Caller, Context
 from server.config import parse_config
 from tlog.errors import QuotaError, StorageError
@@ -87,6 +95,27 @@ def test_calls_that_were_under_way_when_the_first_was_refused_could_not_know() -
         rig = Rig()
         rig.now_s = 1.0
         assert [await rig.refuse(FLOOD, came_s=0.9) for _ in range(5)] == [0.0] * 5
+
+    asyncio.run(scenario())
+
+
+def test_refusals_of_calls_that_came_together_are_told_one_after_the_other() -> None:
+    """Else they would come again together, and be in front of everybody else's."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        told_s = []
+        for _ in range(MAX_HELD_OF_ONE):
+            rig.now_s = came_s = 1.0
+            told_s.append(came_s + await rig.refuse(FLOOD, came_s=came_s, retry_s=0.05))
+        first, *held = sorted(told_s)
+        assert first == 1.0, "the first one is told at once"
+        assert held[0] >= 1.05
+        assert held[-1] <= 1.0 + MAX_LATE_S
+        apart_s = [later - earlier for earlier, later in itertools.pairwise(held)]
+        assert min(apart_s) >= 0.99 * APART_S
+        rig.now_s = 1.0
+        assert await rig.refuse(STEADY, came_s=1.0) == 0.0
 
     asyncio.run(scenario())
 

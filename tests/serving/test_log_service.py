@@ -21,6 +21,7 @@ from server.publisher import CheckpointFeed
 from server.reading_access import ReadingAccess
 from server.sequencer import Sequenced, Sequencer
 from server.together import MIN_CALL_ENTRIES
+from server.turns import MAX_CALLS
 from tlog.log import Log
 from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
@@ -30,10 +31,13 @@ from tlog.validate import AdmissibleEntry
 
 
 class _Context:
-    """Is a call that comes from this machine."""
+    """Is a call that comes from one host."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
 
     def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
+        return f"ipv4:{self._host}:1"
 
     def invocation_metadata(self) -> tuple[()]:
         return ()
@@ -87,8 +91,9 @@ class Running:
             max_streams=10,
         )
 
-    def append(self, entries: list[bytes]) -> asyncio.Task[log_pb2.AppendResponse]:
-        return asyncio.create_task(self.service.Append(log_pb2.AppendRequest(entries=entries), _Context()))
+    def append(self, entries: list[bytes], host: str = "127.0.0.1") -> asyncio.Task[log_pb2.AppendResponse]:
+        request = log_pb2.AppendRequest(entries=entries)
+        return asyncio.create_task(self.service.Append(request, _Context(host)))
 
     def sample(self, name: str) -> float:
         value = self.metrics.registry.get_sample_value(name)
@@ -200,6 +205,31 @@ def test_large_calls_that_came_together_are_sequenced_together_even_if_the_last_
         assert not any(isinstance(answer, BaseException) for answer in taken)
         assert isinstance(refused, BaseException)
         assert verified[4:] == [6, 6]
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+def test_who_brings_one_event_beside_a_flood_is_in_the_very_next_commit() -> None:
+    async def scenario() -> None:
+        alliance = Alliance()
+        running = Running(alliance)
+        verified, queued = "tlog_verify_seconds_count", "tlog_sequencer_queue_entries"
+        await running.append(alliance.entries(0, 1))
+        before = running.log.checkpoint().tree_size
+        running.store.gate.clear()
+        flood = [running.append([entry], "10.0.0.1") for entry in alliance.entries(1, 1 + 4 * MAX_CALLS)]
+        await running.until(queued, len(flood))
+        await running.until(verified, 2)  # the first; what is gathered meanwhile waits for its commit
+        # It is verified while that commit is under way, and waits for nothing else of the flood.
+        steady = running.append(alliance.entries(1_000, 1_001))
+        await running.until(verified, 3)
+        running.store.gate.set()
+        (found,) = (await steady).results
+        assert found.leaf_index == before + 1
+        answers = await asyncio.gather(*flood)
+        indices = [result.leaf_index for answer in answers for result in answer.results]
+        assert indices == [before, *range(before + 2, before + 1 + len(flood))]
         await running.stop()
 
     asyncio.run(scenario())
