@@ -29,7 +29,7 @@ from bench.ending import ending_in_order
 from bench.kept import KeptAnswers
 from bench.machine import describe_run
 from bench.noise import NoiseWatch
-from bench.outlook import look_ahead, minutes
+from bench.outlook import Pace, look_ahead
 from bench.peer_adapters.given import FORMS, peer_from
 from bench.plots import draw
 from bench.progress import Progress
@@ -131,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answers: list[Answer] = []
     failed: list[str] = []
     started_s = monotonic()
+    pace = Pace({name: kept.expected_s(name) for name in names if name not in earlier})
     for number, name in enumerate(names, 1):
         place = f"{number} of {len(names)}"
         try:
@@ -138,9 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 answer, at = earlier[name]
                 console.print(f"{place} [bold]{name}[/bold]: taken over, answered at {at}", highlight=False)
             else:
-                left_s = sum(kept.expected_s(later) for later in names[number - 1 :] if later not in earlier)
-                gone_s = monotonic() - started_s
-                answer = ask(name, settings, place=f"{minutes(gone_s)} gone, {minutes(left_s)} left; {place}")
+                answer = ask(name, settings, place=f"{pace.sentence(name)}; {place}")
                 kept.keep(answer)
         except Exception:  # noqa: BLE001 - hours of answers must not be lost for one that cannot be had
             failed.append(name)

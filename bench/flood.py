@@ -33,7 +33,7 @@ from tlog.v1 import log_pb2
 QUESTION = "Does a member feel that another one floods?"
 
 STEADY, FLOODING = 0, 1
-EVERY_S = 0.05
+EVERY_S = 0.025
 CPU_SHARE = 0.3
 LARGEST = 1_000_000
 BATCHES = (64, 1)
@@ -132,11 +132,11 @@ def _client(folder: Path, name: str, member_source: str, ca: Path, now: datetime
 
 
 def _rows(settings: Settings, rig: _Rig, tree_size: int, batch: int, progress: Progress) -> list[Row]:
-    seconds = {"tiny": 0.5, "short": 3.0, "full": 15.0}[settings.profile]
+    seconds = {"tiny": 0.5, "short": 2.5, "full": 12.0}[settings.profile]
     _window(rig, 0.3 if settings.profile == "tiny" else 2.0, is_flooded=False)
     alone: list[_Window] = []
     flooded: list[_Window] = []
-    rounds = settings.rounds
+    rounds = settings.few_rounds
     with progress.running(f"a flood, {batch} events a call", rounds * 2) as advance:
         for _ in range(rounds):
             for windows, is_flooded in ((alone, False), (flooded, True)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from bench.kept import KeptAnswers
@@ -72,6 +73,25 @@ def _copied_entries(settings: Settings, name: str) -> int:
     return _COPIES_OF_SMALLER * sum(size for size in settings.tree_sizes if size <= _SMALLER)
 
 
+class Pace:
+    """Tells how much of a run is done, and corrects what is left by how long the first part took."""
+
+    def __init__(self, expected_s: Mapping[str, float], *, clock: Callable[[], float] = monotonic) -> None:
+        """Begin now; `expected_s` has the questions in their order."""
+        self._expected_s = expected_s
+        self._clock = clock
+        self._began_s = clock()
+
+    def sentence(self, name: str) -> str:
+        """Say how far the run is when this question begins."""
+        names = list(self._expected_s)
+        done_s = sum(self._expected_s[one] for one in names[: names.index(name)])
+        left_s = sum(self._expected_s.values()) - done_s
+        gone_s = self._clock() - self._began_s
+        slower = gone_s / done_s if done_s else 1.0
+        return f"{minutes(gone_s)} gone, about {minutes(left_s * slower)} left"
+
+
 def minutes(seconds: float) -> str:
     """Format a time for people."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -11,7 +11,7 @@ import pytest
 from bench.__main__ import main
 from bench.kept import KeptAnswers
 from bench.noise import Noise
-from bench.outlook import LOG_BYTES_AN_ENTRY, look_ahead
+from bench.outlook import LOG_BYTES_AN_ENTRY, Pace, look_ahead
 from bench.prefilled import prefilled_log
 from bench.progress import Progress
 from bench.result import Answer, Chart, Result, Row
@@ -136,3 +136,13 @@ def test_a_log_that_is_not_there_yet_is_in_the_outlook_and_one_that_is_there_is_
     assert before.needed_bytes - after.needed_bytes == 600 * LOG_BYTES_AN_ENTRY
     assert "to make logs of 600 entries, once" in before.sentence()
     assert "once" not in after.sentence()
+
+
+def test_what_is_left_is_corrected_by_what_the_first_questions_took() -> None:
+    now_s = 50.0
+    pace = Pace({"append": 40.0, "flood": 30.0, "peers": 60.0}, clock=lambda: now_s)
+    assert pace.sentence("append") == "0 s gone, about 2.2 min left"
+    now_s += 60.0  # for 40
+    assert pace.sentence("flood") == "60 s gone, about 2.2 min left"
+    now_s += 45.0
+    assert pace.sentence("peers") == "1.8 min gone, about 90 s left"
