@@ -199,12 +199,16 @@ class Server:
         if config.scrub.enabled:
             metrics.watch_scrub()
             scrub = Scrub(
-                log, metrics, entries_per_s=config.scrub.entries_per_s, found=self._guard.found_damage
+                log,
+                metrics,
+                entries_per_s=config.scrub.entries_per_s,
+                found=self._guard.found_damage,
+                ended=self._guard.stop_signing,
             )
             scrub.start()
             stack.push_async_callback(asyncio.to_thread, scrub.stop)
         await calls.open()
-        await operator.tell_health(stack, calls)
+        await operator.tell_health(stack, calls, self._fail)
         stack.push_async_callback(calls.stop_taking)
         spare_what_stays()
         announce(
@@ -230,6 +234,7 @@ class Server:
             ask_node=None if self._gossip_service is None else self._gossip_service.ask,
             timeout_s=self._config.witnesses.timeout_s,
             reading=parts.threads.answering,
+            on_fatal=self._fail,
         )
         await check.start()
         parts.stack.push_async_callback(check.stop)
@@ -278,6 +283,7 @@ class Server:
             sequencer=self._member_gate(parts, sequencer),
             pace=pace,
             feed=parts.feed,
+            on_fatal=self._fail,
         )
         parts.operator.health.needs_to_read("workers", pool.look)
         if self._config.gossip.enabled:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias
 
+from server.lasting_task import OnFatal, start_lasting
 from tlog.errors import StorageError, StoreFullError
 
 _LOGGER = logging.getLogger("tlog.health")
@@ -121,8 +122,12 @@ class CommitWatch:
 class HealthTeller:
     """Looks again and again, and tells when readiness changes; belongs to the event loop."""
 
-    def __init__(self, health: Health, tell: Callable[[bool], Awaitable[None]]) -> None:
-        """Tell `tell` whether the server is ready, at the start and whenever that changes."""
+    def __init__(self, health: Health, tell: Callable[[bool], Awaitable[None]], on_fatal: OnFatal) -> None:
+        """Tell `tell` whether the server is ready, at the start and whenever that changes.
+
+        `on_fatal` is told where that ends by an error: what was told last would stand for ever.
+        """
+        self._on_fatal = on_fatal
         self._health = health
         self._tell = tell
         self._was_ready: bool | None = None
@@ -132,7 +137,7 @@ class HealthTeller:
     async def start(self) -> None:
         """Look and tell once, and go on doing so."""
         await self._look()
-        self._task = asyncio.create_task(self._run(), name="health")
+        self._task = start_lasting(self._run(), "health", self._on_fatal)
 
     async def stop(self) -> None:
         """End."""

@@ -11,6 +11,7 @@ from server.checkpoint_age import CheckpointAge
 from server.config import Config
 from server.disk_room import DiskRoom
 from server.health import CommitWatch, Health, HealthTeller
+from server.lasting_task import OnFatal
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
 from server.signing_guard import SigningGuard
@@ -61,9 +62,9 @@ class OperatorView:
         )
         self.health.needs_to_write("checkpoint", age.look)
 
-    async def tell_health(self, stack: AsyncExitStack, calls: ShowsReadiness) -> None:
+    async def tell_health(self, stack: AsyncExitStack, calls: ShowsReadiness, on_fatal: OnFatal) -> None:
         """Let gRPC health follow, from now until `stack` ends, which is when the stop begins."""
-        teller = HealthTeller(self.health, calls.show_ready)
+        teller = HealthTeller(self.health, calls.show_ready, on_fatal)
         self.health.serving()
         await teller.start()
         stack.push_async_callback(teller.stop)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from server.metrics import Metrics
+from server.signing_guard import DAMAGE_WAY_OUT
 from tlog.errors import CorruptionError, StorageError
 from tlog.log import Log
 from tlog.stored_leaves import check_stored_leaves, check_stored_root
@@ -23,15 +24,26 @@ _PAUSE_S = 1.0
 
 
 class Scrub:
-    """Scrubs one log in a thread; `entries_per_s` is the most that it reads, and `found` hears of damage."""
+    """Scrubs one log in a thread; `entries_per_s` is the most that it reads.
+
+    `found` hears of damage, and `ended` why nobody looks any more, and the way out, where the scrub itself
+    met what it was not made for: a server that does not know what is stored signs nothing on it.
+    """
 
     def __init__(
-        self, log: Log, metrics: Metrics, *, entries_per_s: float, found: Callable[[CorruptionError], None]
+        self,
+        log: Log,
+        metrics: Metrics,
+        *,
+        entries_per_s: float,
+        found: Callable[[CorruptionError], None],
+        ended: Callable[[str, str], None],
     ) -> None:
         self._log = log
         self._metrics = metrics
         self._entries_per_s = entries_per_s
         self._found = found
+        self._ended = ended
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
 
@@ -55,6 +67,15 @@ class Scrub:
                 return
             except StorageError as error:
                 _LOGGER.warning("the scrub could not read the store, and begins anew: %s", error)
+            except Exception as error:
+                self._metrics.scrub_failed()
+                _LOGGER.critical("the scrub ended by itself", exc_info=True)
+                self._ended(
+                    "nobody looks at what is stored any more, for the scrub ended by "
+                    f"{type(error).__name__}: {error}",
+                    DAMAGE_WAY_OUT,
+                )
+                return
             self._stop.wait(_PAUSE_S)
 
     def _round(self) -> None:

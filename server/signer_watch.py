@@ -7,12 +7,14 @@ any more but this watch.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import logging
 
 from server.metrics import Metrics
 from server.signing_guard import ReadOnly, SigningGuard
 from tlog.errors import SignerAwayError
 from tlog.remote_signer import SignerLine
+
+_LOGGER = logging.getLogger("tlog.server")
 
 ASK_EVERY_S = 1.0
 _HOLD = "signer"
@@ -62,5 +64,10 @@ class SignerWatch:
         while True:
             await asyncio.sleep(ASK_EVERY_S)
             if not self._is_there:
-                with suppress(SignerAwayError):
+                try:
                     await asyncio.to_thread(line.vkeys)
+                except SignerAwayError:
+                    continue
+                except Exception:
+                    # Whoever answers instead of a signer ends nothing: it is asked again, and held for away.
+                    _LOGGER.exception("asking the signer met a bug")

@@ -18,6 +18,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.lasting_task import OnFatal, start_lasting
 from server.signing_guard import REPLAY_WAY_OUT, ReadOnly, SigningGuard
 from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.errors import RemoteError, TlogError, WitnessConflictError, WitnessRefusedError
@@ -81,17 +82,20 @@ class StartCheck:
         ask_node: Callable[[str], Awaitable[bool]] | None,
         timeout_s: float,
         reading: Executor,
+        on_fatal: OnFatal,
     ) -> None:
         """Hold the guard at once, if there is anybody to ask.
 
         `ask_node` exchanges with a member's node, judges what it holds, and returns whether it answered; each
-        answer has `timeout_s`. `reading` runs what reads the store.
+        answer has `timeout_s`. `reading` runs what reads the store; `on_fatal` is
+        told when the questions end by an error.
         """
         self._log = log
         self._guard = guard
         self._policy = policy
         self._timeout_s = timeout_s
         self._reading = reading
+        self._on_fatal = on_fatal
         vkeys = dict.fromkeys([log.vkey, *log.registry.log_vkeys])
         self._verifiers = [Verifier.from_vkey(vkey) for vkey in vkeys]
         names_by_url: dict[str, list[bytes]] = {}
@@ -117,7 +121,7 @@ class StartCheck:
     async def start(self) -> None:
         """Ask everybody once, and go on asking in the background those who have not answered."""
         await self._round()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="start check")
+        self._task = start_lasting(self._run(), "start check", self._on_fatal)
 
     async def stop(self) -> None:
         """End the questions; a second call does nothing."""

@@ -17,6 +17,7 @@ from time import monotonic
 
 from server.backlog import CommitPace
 from server.config import Config
+from server.lasting_task import OnFatal, start_lasting
 from server.link import Link
 from server.metrics_merge import add_up, without_gauges
 from server.publisher import CheckpointFeed
@@ -65,10 +66,12 @@ class WorkerPool:
         sequencer: SequencesCalls,
         pace: CommitPace,
         feed: CheckpointFeed,
+        on_fatal: OnFatal,
     ) -> None:
         """Answer workers with `sequencer` and `feed`; `config.server.workers` is at least 1.
 
-        They show what is committed up to `marked_size`, which outlives the pool.
+        They show what is committed up to `marked_size`, which outlives the pool. `on_fatal` is told when
+        they are not looked after any more.
         """
         self._config = config
         self._origin = origin
@@ -76,6 +79,7 @@ class WorkerPool:
         self._sequencer = sequencer
         self._pace = pace
         self._feed = feed
+        self._on_fatal = on_fatal
         self._exchange: AnswersExchange | None = None
         self._loop = asyncio.get_running_loop()
         self._port: SharedPort | None = None
@@ -105,10 +109,13 @@ class WorkerPool:
 
     async def open(self) -> None:
         """Start the workers; returns when all of them answer calls. Raises ConfigError when one does not."""
-        self._broadcast = self._loop.create_task(self._tell_published())
+        self._broadcast = start_lasting(
+            self._tell_published(), "telling of published checkpoints", self._on_fatal
+        )
         started = [self._loop.create_future() for _ in range(self._config.server.workers)]
         self._tasks = [
-            self._loop.create_task(self._keep(place, future)) for place, future in enumerate(started)
+            start_lasting(self._keep(place, future), f"keeper of worker {place}", self._on_fatal)
+            for place, future in enumerate(started)
         ]
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

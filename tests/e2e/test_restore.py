@@ -6,6 +6,7 @@ Real processes: the server, three witnesses, a member's node, a monitor with a m
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -297,7 +298,12 @@ def lose_what_nobody_saw(scene: Scene) -> None:
     # Without its mark it knows even less, and says so.
     mark.unlink()
     with serving(scene.config):
-        assert "there is no high-water mark" in scene.refusal()
+        refusal = scene.refusal()
+        assert "there is no high-water mark" in refusal
+        # The way out is in it whole, however long it is.
+        assert re.search(
+            r"`tlog accept-loss --size \d+ --root [0-9a-f]{64} --reason TEXT --sign KEY…`", refusal
+        )
         with scene.client() as client:
             here = client.checkpoint().checkpoint
         payload = build_restored(

@@ -147,7 +147,7 @@ def test_who_is_told_hears_every_change_and_nothing_else(monkeypatch: pytest.Mon
         health = Health()
         health.serving()
         health.needs_to_write("disk", lambda: wrong)
-        teller = HealthTeller(health, tell)
+        teller = HealthTeller(health, tell, pytest.fail)
         await teller.start()
         assert told == [False]
         for reason in (None, "full"):
@@ -161,6 +161,30 @@ def test_who_is_told_hears_every_change_and_nothing_else(monkeypatch: pytest.Mon
 
     asyncio.run(asyncio.wait_for(run(), 30))
     assert told == [False, True, False]
+
+
+def test_a_check_that_fails_stops_the_server_for_health_would_say_for_ever_what_it_said_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.health.LOOK_EVERY_S", 0.01)
+    fatal: list[BaseException] = []
+    ages_s = [0.0]
+
+    async def tell(is_ready: bool) -> None:
+        ages_s.clear()  # the next look meets a bug
+
+    async def run() -> None:
+        health = Health()
+        health.serving()
+        health.needs_to_write("checkpoint", lambda: "old" if ages_s[0] > 1 else None)
+        teller = HealthTeller(health, tell, fatal.append)
+        await teller.start()
+        while not fatal:
+            await asyncio.sleep(0.01)
+        await teller.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert isinstance(fatal[0], IndexError)
 
 
 def test_the_page_says_alive_ready_and_why_not() -> None:

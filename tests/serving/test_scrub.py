@@ -38,7 +38,14 @@ def scrubbing(log: Log, *, entries_per_s: float = 1e6) -> tuple[Scrub, Metrics, 
     metrics = Metrics()
     metrics.watch_scrub()
     found: list[CorruptionError] = []
-    return Scrub(log, metrics, entries_per_s=entries_per_s, found=found.append), metrics, found
+    scrub = Scrub(
+        log,
+        metrics,
+        entries_per_s=entries_per_s,
+        found=found.append,
+        ended=lambda reason, way_out: found.append(CorruptionError(reason)),
+    )
+    return scrub, metrics, found
 
 
 def fill(path: Path, alliance: Alliance) -> Log:
@@ -86,6 +93,17 @@ def test_a_flipped_bit_is_found(tmp_path: Path, table: str, key: bytes, offset: 
         wait_for(lambda: bool(found))
         scrub.stop()
         assert what in str(found[0])
+        assert sample(metrics, "tlog_scrub_failures_total") == 1
+
+
+def test_a_scrub_that_meets_what_it_was_not_made_for_ends_loudly(tmp_path: Path) -> None:
+    with fill(tmp_path / "store", Alliance()) as log:
+        flip_bytes_in(log, "meta", b"committed", len(log.origin))  # the end of the note's first line
+        scrub, metrics, found = scrubbing(log)
+        scrub.start()
+        wait_for(lambda: bool(found))
+        scrub.stop()
+        assert "the scrub ended by MalformedError" in str(found[0])
         assert sample(metrics, "tlog_scrub_failures_total") == 1
 
 

@@ -76,6 +76,7 @@ class Rig:
         for entry in [*self.log.entries(0, self.size), *self.alliance.entries(2, 5)]:
             self.truth.trees["main"].append(entry)
         self.guard = SigningGuard()
+        self.fatal: list[BaseException] = []
         self.witnesses = [Shown(f"w{number}.example", signer.vkey) for number in range(3)]
         lines = [f"log {signer.vkey}"]
         lines += [f"witness W{n} {w.cosigner.vkey} {w.url}" for n, w in enumerate(self.witnesses)]
@@ -99,6 +100,7 @@ class Rig:
             ask_node=ask_node,
             timeout_s=1.0,
             reading=ThreadPoolExecutor(1),
+            on_fatal=self.fatal.append,
         )
         await check.start()
         return check

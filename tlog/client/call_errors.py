@@ -23,6 +23,9 @@ from tlog.errors import (
 )
 from tlog.v1 import log_pb2
 
+MAX_STATUS_CHARACTERS = 2000
+"""How much of what a log says of a failed call is shown: a refusal with its way out has to be in it whole."""
+
 M = TypeVar("M", bound=Message)
 
 _RETRIED = frozenset(
@@ -59,7 +62,7 @@ def decode_call_error(error: grpc.RpcError, *, address: str, entries_sent: int |
     PushbackError; INVALID_ARGUMENT, OUT_OF_RANGE and NOT_FOUND their namesakes; PERMISSION_DENIED of a
     reader AccessError; all else RemoteError.
     """
-    code, text = error.code(), printable(error.details() or "no reason given")
+    code, text = error.code(), printable(error.details() or "no reason given", MAX_STATUS_CHARACTERS)
     try:
         status = _rich_status(error)
         retry_info = None if status is None else _unpack(status, error_details_pb2.RetryInfo())

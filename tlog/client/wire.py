@@ -179,12 +179,12 @@ def encode_entry_key(key: int | tuple[str, str]) -> log_pb2.EntryKey:
     return log_pb2.EntryKey(source_id=log_pb2.SourceId(source=source, id=event_id))
 
 
-def printable(text: str) -> str:
-    """Make a remote's text safe to show: one line, printable, at most 300 characters."""
+def printable(text: str, most: int = MAX_TEXT_CHARACTERS) -> str:
+    """Make a remote's text safe to show: one line, printable, at most so many characters."""
     shown = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
-    return shown if len(shown) <= MAX_TEXT_CHARACTERS else f"{shown[:MAX_TEXT_CHARACTERS]}…"
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def encode_keys(
