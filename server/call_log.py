@@ -1,5 +1,7 @@
 """One line for each call: request id, caller, member, method, code, duration; nothing that a call says.
 
+Requests over HTTP have the same (`server.http_call_log`), with the kind of their path.
+
 A caller may give a request its id (`x-request-id`); what is no plain word is not taken over. A failed call is
 told its id, so that whoever asks the operator can name it.
 """
@@ -12,16 +14,22 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import TYPE_CHECKING, Literal
+
+from server.membership_now import MembershipNow
+from tlog.errors import StorageError
+from tlog.log_view import LogView
+from tlog.reading import member_of
 
 if TYPE_CHECKING:
     from server.callers import Caller, Context
 
 REQUEST_ID_KEY = "x-request-id"
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROBES = frozenset({"Check", "Watch"})
-"""Calls of health, of which nothing is told while all is well: there is one every few seconds."""
+_PROBES = frozenset({"Check", "Watch", "metrics", "livez", "readyz"})
+"""Questions about health, of which nothing is told while all is well: there is one every few seconds."""
 _LOGGER = logging.getLogger("tlog.calls")
 _STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 
@@ -36,6 +44,37 @@ class CallLog:
         self._calls = calls
         self._member_of = member_of
         self._ids = (f"{os.getpid():x}-{int(time.time()):x}-{number:x}" for number in count(1))
+
+    @classmethod
+    def for_log(
+        cls, calls: Calls, origin: str, open_view: Callable[[], AbstractContextManager[LogView]]
+    ) -> CallLog:
+        """Write lines that name members as the entries of a log have them."""
+        membership = MembershipNow(origin)
+
+        def member_id(uris: tuple[str, ...]) -> str | None:
+            try:
+                with open_view() as view:
+                    member = member_of(membership.look(view), uris)
+            except StorageError:  # what is told of a call does not change how it ends
+                return None
+            return None if member is None else member.id
+
+        return cls(calls, member_id)
+
+    def answered(
+        self, given_id: str | None, method: str, path: str, caller: Caller, code: str, seconds: float
+    ) -> None:
+        """Write the line of an HTTP request, where it is wanted; `path` is the kind of its path.
+
+        Its id is the one it came with, `given_id`, where that is a plain word.
+        """
+        is_well = code[:1] in ("2", "3")
+        if self._calls == "none" or (is_well and (self._calls != "all" or path in _PROBES)):
+            return
+        is_plain = given_id is not None and _PLAIN.fullmatch(given_id) is not None
+        request_id = given_id if given_id is not None and is_plain else next(self._ids)
+        self._write(f"{method} {path}", request_id, caller, code, seconds, {"method": method, "path": path})
 
     def _request_id(self, context: Context) -> str:
         """Return the caller's id of a request, or one of our own."""
@@ -54,24 +93,35 @@ class CallLog:
         request_id = self._request_id(context)
         if self._calls == "none":
             return request_id
+        self._write(method, request_id, caller, code, seconds, {"method": method})
+        return request_id
+
+    def _write(
+        self,
+        what: str,
+        request_id: str,
+        caller: Caller,
+        code: str,
+        seconds: float,
+        more: dict[str, str],
+    ) -> None:
         member = self._member_of(caller.uris) if caller.uris else None
         _LOGGER.info(
             "%s %s in %.1f ms for %s, request %s",
-            method,
+            what,
             code,
             seconds * 1e3,
             member or caller.name,
             request_id,
             extra={
                 "request_id": request_id,
-                "method": method,
+                **more,
                 "code": code,
                 "duration_ms": round(seconds * 1e3, 3),
                 "caller": caller.name,
                 "member": member,
             },
         )
-        return request_id
 
 
 class JsonLines(logging.Formatter):

@@ -19,11 +19,9 @@ from server.admission import MIN_RETRY_S, Accounts, Limits, TokenBucket
 from server.call_log import CallLog
 from server.callers import Caller, Callers, Context
 from server.config import Config
-from server.membership_now import MembershipNow
-from tlog.errors import QuotaError, StorageError
+from tlog.errors import QuotaError
 from tlog.log_view import LogView
 from tlog.peer_host import host_of_peer
-from tlog.reading import member_of
 
 MAX_HELD = 1_024
 """Refusals that are held back at a time, of all callers."""
@@ -95,17 +93,7 @@ class CallerGate:
         cls, config: Config, origin: str, open_view: Callable[[], AbstractContextManager[LogView]]
     ) -> CallerGate:
         """Make the gate of a log; what it tells of calls names members as the log's entries have them."""
-        membership = MembershipNow(origin)
-
-        def member_id(uris: tuple[str, ...]) -> str | None:
-            try:
-                with open_view() as view:
-                    member = member_of(membership.look(view), uris)
-            except StorageError:  # what is told of a call does not change how it ends
-                return None
-            return None if member is None else member.id
-
-        return cls(config, CallLog(config.logging.calls, member_id))
+        return cls(config, CallLog.for_log(config.logging.calls, origin, open_view))
 
     def of(self, context: Context) -> Caller:
         """Say who calls."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
+from server.call_log import CallLog
 from server.config import Config
 from server.grpc_server import format_address
 from server.health import Health
+from server.http_call_log import HttpCallLog
 from server.metrics import Metrics
 from server.metrics_http import serve_metrics
 from server.reading_access import ReadingAccess
@@ -33,6 +35,7 @@ async def serve_http(
     What `others` returns is added to the page of metrics; it is called in a thread. Raises ConfigError.
     """
     scheme = "http" if tls is None else "https"
+    call_log = HttpCallLog(CallLog.for_log(config.logging.calls, log.origin, log.view))
     urls: dict[str, str | None] = {"metrics": None, "tiles": None}
     if config.metrics.enabled:
         listener = await serve_metrics(
@@ -42,6 +45,7 @@ async def serve_http(
             config.metrics.listen_address,
             config.metrics.port,
             None if tls is None else tls.http_context(asks_clients=True),
+            call_log,
         )
         stack.push_async_callback(listener.stop)
         place = format_address(config.metrics.listen_address, listener.port)
@@ -49,7 +53,12 @@ async def serve_http(
     if config.tiles.enabled:
         access = ReadingAccess.of(config, log.origin)
         tiles = TileServer(
-            log, metrics, access, reading=threads.reading, stop_timeout_s=config.grpc.stop_timeout_s
+            log,
+            metrics,
+            access,
+            reading=threads.reading,
+            stop_timeout_s=config.grpc.stop_timeout_s,
+            call_log=call_log,
         )
         port = await tiles.start(
             config.tiles.listen_address,

@@ -12,22 +12,33 @@ import json
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Executor
+from time import perf_counter
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from server.health import Health
+from server.http_call_log import HttpCallLog
 from tlog.errors import ConfigError
 from tlog.http_listener import HttpLimits, HttpListener
 
 MAX_CONNECTIONS = 64
 IDLE_TIMEOUT_S = 15.0
 
+_KINDS = {"/": "metrics", "/metrics": "metrics", "/livez": "livez", "/readyz": "readyz"}
+
 MakesPage = Callable[[str], tuple[bytes, str]]
 """Makes the page that an Accept header asks for, and says its content type; in a thread."""
 
 
 async def serve_metrics(
-    page: MakesPage, health: Health, thread: Executor, address: str, port: int, tls: ssl.SSLContext | None
+    page: MakesPage,
+    health: Health,
+    thread: Executor,
+    address: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    call_log: HttpCallLog | None = None,
 ) -> HttpListener:
     """Serve /metrics, / as well, /livez and /readyz; `thread` makes one page at a time.
 
@@ -39,7 +50,24 @@ async def serve_metrics(
         body, content_type = await asyncio.get_running_loop().run_in_executor(thread, page, accept)
         return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
-    application = web.Application()
+    @web.middleware
+    async def tell(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started, code = perf_counter(), "aborted"
+        try:
+            response = await handler(request)
+            code = str(response.status)
+        except web.HTTPException as error:
+            code = str(error.status)
+            raise
+        except Exception:
+            code = "500"
+            raise
+        finally:
+            if call_log is not None:
+                call_log.ended(request, _KINDS.get(request.path, "other"), code, perf_counter() - started)
+        return response
+
+    application = web.Application(middlewares=[tell])
     for path in ("/", "/metrics"):
         application.router.add_get(path, answer)
 

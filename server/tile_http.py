@@ -9,6 +9,9 @@ from __future__ import annotations
 import ssl
 from concurrent.futures import Executor
 
+from aiohttp import web
+
+from server.http_call_log import HttpCallLog
 from server.metrics import Metrics
 from server.reading_access import ReadingAccess
 from tlog.errors import ConfigError
@@ -26,17 +29,26 @@ class TileServer:
     """Serves one log's tiles; belongs to the event loop that starts it."""
 
     def __init__(
-        self, log: Log, metrics: Metrics, access: ReadingAccess, *, reading: Executor, stop_timeout_s: float
+        self,
+        log: Log,
+        metrics: Metrics,
+        access: ReadingAccess,
+        *,
+        reading: Executor,
+        stop_timeout_s: float,
+        call_log: HttpCallLog | None = None,
     ) -> None:
         """Serve a log to whom `access` lets, reading its store in `reading`.
 
         A stop waits so long for responses under way.
         """
 
-        def count(answer: TileAnswer) -> None:
+        def count(answer: TileAnswer, request: web.Request) -> None:
             metrics.tile_request(
                 answer.kind, answer.code, seconds=answer.seconds, body_bytes=answer.body_bytes
             )
+            if call_log is not None:
+                call_log.ended(request, answer.kind, answer.code, answer.seconds)
 
         source = LogTileSource(name=log.origin, open_view=log.view)
 

@@ -85,10 +85,13 @@ class TileAnswer:
     """How much was sent."""
 
 
+HearsOfAnswers: TypeAlias = Callable[[TileAnswer, web.Request], None]
+
+
 def tile_application(
     source: TileSource,
     reading: Executor,
-    on_answer: Callable[[TileAnswer], None] = lambda _: None,
+    on_answer: HearsOfAnswers = lambda *_: None,
     require_reader: RequiresReader | None = None,
 ) -> web.Application:
     """Make the application that serves a source, which any number of threads may read at once.
@@ -106,7 +109,7 @@ class _Tiles:
         self,
         source: TileSource,
         reading: Executor,
-        on_answer: Callable[[TileAnswer], None],
+        on_answer: HearsOfAnswers,
         require_reader: RequiresReader | None,
     ) -> None:
         self._source = source
@@ -140,7 +143,8 @@ class _Tiles:
                 code=str(resource.status) if sent else "aborted",
                 seconds=perf_counter() - started,
                 body_bytes=len(resource.body) if sent and request.method != "HEAD" else 0,
-            )
+            ),
+            request,
         )
         return response
 
@@ -167,7 +171,7 @@ class _Tiles:
         try:
             async with self._turns:
                 return await loop.run_in_executor(
-                    self._reading, self._read, path, accepts, _certificate(request)
+                    self._reading, self._read, path, accepts, shown_certificate(request)
                 )
         except AccessError as error:
             return _Resource.error(403, str(error), kind=_kind(path))
@@ -252,7 +256,7 @@ async def _send(request: web.Request, response: web.Response) -> bool:
     return True
 
 
-def _certificate(request: web.Request) -> bytes | None:
+def shown_certificate(request: web.Request) -> bytes | None:
     """Return the certificate (DER) that a client showed, and the handshake checked; None without one."""
     tls = None if request.transport is None else request.transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)

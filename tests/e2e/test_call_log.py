@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from _support.alliance import Alliance, key
 from _support.log_directory import CONFIG, make_log_directory, serving
@@ -36,11 +37,30 @@ def test_every_call_has_a_line_with_its_id_its_member_its_status_and_its_time(
             with pytest.raises(grpc.RpcError) as failed:
                 stub.Append(log_pb2.AppendRequest(), timeout=20, metadata=(("x-request-id", "no word!"),))
         told = dict(failed.value.trailing_metadata())["x-request-id"]
+        with httpx.Client(verify=exporter.http_context(), headers={"x-request-id": "scrape-1"}) as http:
+            assert http.get(f"{server.tiles_url}/checkpoint").status_code == 200
+            assert http.get(f"{server.tiles_url}/tile/a-secret-path").status_code == 404
+            assert http.get(server.metrics_url).status_code == 200
+            page = f"{server.metrics_url}/a-secret-path"
+            assert http.get(page, headers={"x-request-id": "no word!"}).status_code == 404
         end_s = time.monotonic() + 10
-        while len(lines := _calls(server.errors)) < 3 and time.monotonic() < end_s:
+        while len(lines := _calls(server.errors)) < 6 and time.monotonic() < end_s:
             time.sleep(0.05)
         errors = server.errors
-    appended, read, refused = lines
+    # Workers' lines come by another process than HTTP's.
+    appended, read, refused = (line for line in lines if "path" not in line)
+    checkpoint, tile, other = (line for line in lines if "path" in line)
+    assert {"request_id", "method", "code", "duration_ms", "caller", "member"} <= checkpoint.keys()
+    assert [(line["method"], line["path"], line["code"]) for line in (checkpoint, tile, other)] == [
+        ("GET", "checkpoint", "200"),
+        ("GET", "other", "404"),
+        ("GET", "other", "404"),
+    ]
+    assert checkpoint["request_id"] == tile["request_id"] == "scrape-1"
+    assert other["request_id"] not in ("scrape-1", "no word!")
+    # The tiles of a public log ask for no certificate, the operator's pages do.
+    assert (checkpoint["member"], checkpoint["caller"], other["member"]) == (None, "127.0.0.1", "exporter")
+    assert "a-secret-path" not in errors
     assert appended["request_id"] == "bank-4711"
     assert (appended["method"], appended["code"], appended["member"]) == ("Append", "OK", "exporter")
     assert 0 < appended["duration_ms"] < 60_000
