@@ -93,6 +93,22 @@ def _mark(config: Config) -> Iterator[Finding]:
         "when it is started (docs/operations.md, Restore)"
     )
     yield _tried("high-water mark", partial(_describe_mark, config), advice)
+    path = config.store.high_water_mark_path
+    if path and _are_on_one_device(Path(path), Path(config.log.store_path)):
+        # No fault: a laptop has one disk. But whoever runs a log should know.
+        found = (
+            f"{path} lies on the same device as the store, and may be lost, or put back, with it; with the "
+            "server stopped, move the file to another disk and set [store] high_water_mark_path "
+            "(docs/operations.md, Restore)"
+        )
+        yield Finding(check="high-water mark's disk", ok=True, found=found)
+
+
+def _are_on_one_device(mark: Path, store: Path) -> bool:
+    try:
+        return mark.stat().st_dev == store.stat().st_dev
+    except OSError:
+        return False  # what is missing is told elsewhere
 
 
 def _describe_mark(config: Config) -> str:

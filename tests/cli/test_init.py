@@ -267,3 +267,20 @@ def test_the_new_log_has_its_mark_beside_the_store_and_not_in_it(tmp_path: Path)
         checkpoint = log.checkpoint().checkpoint
     with HighWaterMarkFile(tmp_path / "log" / "high-water.mark", ORIGIN) as file:
         assert file.mark == Mark(tree_size=checkpoint.tree_size, root_hash=checkpoint.root_hash)
+
+
+def test_the_mark_is_kept_in_another_directory_where_one_is_named(tmp_path: Path) -> None:
+    elsewhere = tmp_path / 'other "disk"'
+    refused = tlog("init", tmp_path / "log", "--origin", ORIGIN, "--mark-directory", elsewhere)
+    assert (refused.code, "make it first" in refused.err) == (2, True)
+    elsewhere.mkdir()
+    made = tlog("init", tmp_path / "log", "--origin", ORIGIN, "--mark-directory", elsewhere, "--json").json
+    mark = elsewhere / "high-water.mark"
+    assert made["high_water_mark"] == str(mark)
+    assert load_config(tmp_path / "log" / "tlog.toml").store.high_water_mark_path == str(mark)
+    assert not (tmp_path / "log" / "high-water.mark").exists()
+    with HighWaterMarkFile(mark, ORIGIN) as file:
+        assert file.mark == Mark(tree_size=made["tree_size"], root_hash=bytes.fromhex(made["root_hash"]))
+    again = tlog("init", tmp_path / "second", "--origin", ORIGIN, "--mark-directory", elsewhere)
+    assert (again.code, "is there already" in again.err) == (2, True)
+    assert not (tmp_path / "second").exists()

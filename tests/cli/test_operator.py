@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,24 @@ def test_a_mark_that_was_kept_and_is_named_no_more_is_told(
     ((ok, found),) = findings(tlog("doctor", unnamed, "--json"))["high-water mark"]
     assert not ok
     assert "one was kept of this log, and [store] high_water_mark_path names none" in found
+
+
+def test_a_mark_on_the_disk_of_its_store_is_told_and_one_on_another_is_not(
+    directory: Path, tmp_path: Path
+) -> None:
+    check = "high-water mark's disk"
+    ((ok, found),) = findings(tlog("doctor", directory, "--json"))[check]
+    assert ok
+    assert "on the same device as the store" in found
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has one file system that tests may write to")
+    with tempfile.NamedTemporaryFile(dir=memory) as mark:
+        shutil.copyfile(directory / "high-water.mark", mark.name)
+        elsewhere = changed(directory, tmp_path, '"high-water.mark"', json.dumps(mark.name))
+        found_there = findings(tlog("doctor", elsewhere, "--json"))
+    assert found_there["high-water mark"][0][0]
+    assert check not in found_there
 
 
 def test_a_store_that_is_missing_and_a_witness_that_is_down_are_told(directory: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,6 +179,14 @@ def init(
     threshold: Annotated[
         int, typer.Option("--threshold", min=1, max=16, help="How many of them must sign a change.")
     ] = 2,
+    mark_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--mark-directory",
+            metavar="DIR",
+            help="Where the high-water mark is kept, best on another disk; without it, beside the store.",
+        ),
+    ] = None,
     no_rules: Annotated[
         bool, typer.Option("--no-rules", help="Leave out the rules of the trade catalogue.")
     ] = False,
@@ -186,8 +195,10 @@ def init(
     """Make a log: keys, policy, configuration, and a store with its genesis."""
     if threshold > governance_keys:
         raise ConfigError(f"--threshold {threshold} is above --governance-keys {governance_keys}: lower it")
+    mark_path = None if mark_directory is None else _mark_path(mark_directory)
     with new_directory(directory) as building:
-        made = _build(building, origin, governance_keys, threshold, with_rules=not no_rules)
+        made = _build(building, origin, governance_keys, threshold, mark_path, with_rules=not no_rules)
+    shown_mark = directory / MARK_NAME if mark_path is None else mark_path
     if as_json:
         say_document(
             {
@@ -202,6 +213,7 @@ def init(
                 "directory": str(directory),
                 "policy": str(directory / POLICY_NAME),
                 "config": str(directory / CONFIG_NAME),
+                "high_water_mark": str(shown_mark),
             }
         )
         return
@@ -217,7 +229,8 @@ def init(
             f"{threshold} must sign",
             "policy": f"{directory / POLICY_NAME} (give it to members)",
             "store": f"{directory / STORE_NAME}, {made.tree_size} entries",
-            "its mark": f"{directory / MARK_NAME} (never into the store's backup; better on another disk)",
+            "its mark": f"{shown_mark} (never into the store's backup"
+            + ("; better on another disk: --mark-directory)" if mark_path is None else ")"),
         }
     )
     say()
@@ -233,7 +246,25 @@ def init(
     say(f"  {policy_line(made.cosigner_vkey)}")
 
 
-def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with_rules: bool) -> NewLog:
+def _mark_path(directory: Path) -> Path:
+    """Return where a mark is made in a directory that is there, and that holds none."""
+    path = directory.absolute() / MARK_NAME
+    if not directory.is_dir():
+        raise ConfigError(f"--mark-directory {directory} is not a directory: make it first")
+    if path.exists():
+        raise ConfigError(f"{path} is there already, perhaps another log's: name a directory for this one")
+    return path
+
+
+def _build(
+    directory: Path,
+    origin: str,
+    key_count: int,
+    threshold: int,
+    mark_path: Path | None,
+    *,
+    with_rules: bool,
+) -> NewLog:
     # Imported here: a usage error needs no store.
     from tlog.envelope import sign_entry
     from tlog.governance import build_genesis, build_rules
@@ -272,10 +303,10 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
         # What changes of keys are asked with, also when the secret half is elsewhere, or lost.
         write_durably(directory / f"{name}{VKEY_SUFFIX}", f"{key.vkey}\n".encode())
     write_durably(directory / POLICY_NAME, policy_text(signer.vkey, cosigner.vkey).encode())
-    write_durably(directory / CONFIG_NAME, CONFIG_TEXT.encode())
+    write_durably(directory / CONFIG_NAME, _config_text(mark_path).encode())
     with Log.create(directory / STORE_NAME, signer) as log:
         checkpoint = log.append(entries).checkpoint.checkpoint
-    with HighWaterMarkFile(directory / MARK_NAME, origin) as mark:
+    with HighWaterMarkFile(mark_path or directory / MARK_NAME, origin) as mark:
         mark.write(Mark(tree_size=checkpoint.tree_size, root_hash=checkpoint.root_hash))
     return NewLog(
         origin=origin,
@@ -287,6 +318,13 @@ def _build(directory: Path, origin: str, key_count: int, threshold: int, *, with
         tree_size=checkpoint.tree_size,
         root_hash=checkpoint.root_hash,
     )
+
+
+def _config_text(mark_path: Path | None) -> str:
+    if mark_path is None:
+        return CONFIG_TEXT
+    # A string of JSON is one of TOML.
+    return CONFIG_TEXT.replace(f'"{MARK_NAME}"', json.dumps(str(mark_path), ensure_ascii=False))
 
 
 def policy_text(vkey: str, cosigner_vkey: str) -> str:
