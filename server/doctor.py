@@ -30,6 +30,7 @@ from tlog.log_view import LogView
 from tlog.mark_check import check_mark
 from tlog.note import open_note
 from tlog.policy import Policy, parse_policy
+from tlog.remote_signer import SignerLine
 from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.writer_lock import writer_pid
@@ -56,13 +57,27 @@ def examine(config_path: Path) -> Iterator[Finding]:
         yield Finding(check="configuration", ok=False, found=str(error), advice="mend the configuration")
         return
     yield Finding(check="configuration", ok=True, found=f"{config_path} is taken whole")
-    for look in (_keys, _store, _mark, _disk, _witnesses, _gossip, _certificates, _ports):
+    for look in (_keys, _signer, _store, _mark, _disk, _witnesses, _gossip, _certificates, _ports):
         yield from look(config)
 
 
 def _keys(config: Config) -> Iterator[Finding]:
     for path in filter(None, (config.log.key_path, config.log.cosigner_key_path)):
         yield _tried("key", partial(_describe_key, Path(path)), "see the message (docs/operations.md)")
+
+
+def _signer(config: Config) -> Iterator[Finding]:
+    if config.log.signer_socket:
+        advice = (
+            "start it (`tlog signer serve`), or look at the forwarded socket; until then nothing is signed"
+        )
+        yield _tried("signer", partial(_describe_signer, config), advice)
+
+
+def _describe_signer(config: Config) -> str:
+    path = Path(config.log.signer_socket)
+    with closing(SignerLine(path, timeout_s=config.log.signer_timeout_s)) as line:
+        return f"{path} answers, and holds {', '.join(line.vkeys())}"
 
 
 def _describe_key(path: Path) -> str:

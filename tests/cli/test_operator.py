@@ -14,6 +14,7 @@ import httpx
 import pytest
 from _support.command_line import Ended, tlog
 from _support.real_server import RealServer, running
+from _support.real_signer import signing
 
 from tlog.cli import operator_status
 
@@ -120,6 +121,18 @@ def test_a_mark_on_the_disk_of_its_store_is_told_and_one_on_another_is_not(
         found_there = findings(tlog("doctor", elsewhere, "--json"))
     assert found_there["high-water mark"][0][0]
     assert check not in found_there
+
+
+def test_a_signer_is_told_with_its_keys_and_so_is_one_that_is_away(directory: Path, tmp_path: Path) -> None:
+    signer_socket = f'signer_socket = "{tmp_path / "signer.sock"}"'
+    file = changed(directory, tmp_path, f"key_path = {json.dumps(str(directory / 'log.key'))}", signer_socket)
+    ((ok, found),) = findings(tlog("doctor", file, "--json"))["signer"]
+    assert not ok
+    assert "signer.sock" in found
+    with signing(tmp_path, "--key", directory / "log.key", "--new-state"):
+        ((ok, found),) = findings(tlog("doctor", file, "--json"))["signer"]
+    assert ok
+    assert (directory / "log.key.vkey").read_text().strip() in found
 
 
 def test_a_store_that_is_missing_and_a_witness_that_is_down_are_told(directory: Path, tmp_path: Path) -> None:
