@@ -1,4 +1,7 @@
-"""What can be said of the container file without an engine that builds it: the rules of careful ones."""
+"""What can be said of the container file without an engine that builds it: the rules of careful ones.
+
+docs/operations.md ("Start") says with what it was built and run by hand.
+"""
 
 from __future__ import annotations
 
