@@ -19,7 +19,6 @@ from _support.tls_files import TestAuthority
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.flooder import flooding
 from tlog.client import LogClient, RetryPolicy
 from tlog.errors import QuotaError
 from tlog.governance import Quota
@@ -256,58 +255,6 @@ def test_connections_beyond_the_limit_are_turned_away(tmp_path: Path) -> None:
                 channel.close()
 
 
-def test_one_member_floods_and_another_does_not_feel_it(tmp_path: Path) -> None:
-    """Under small quotas: what a flood costs the server, and one member's calls alone and under it, in turn.
-
-    What the server decides is held tightly. Latency is what the machine makes of it, whose cores are shared
-    with the flooder and whatever else runs: it is measured up to three times (also: `bench --only flood`).
-    """
-    authority = TestAuthority(tmp_path / "ca")
-    alliance = Alliance()
-    alliance.add_member("forwarder", ["forwarder"], quota=SMALL)
-    quotas = "[quotas]\ncaller_events_per_s = 500\ncaller_burst_events = 500\ncaller_calls_per_s = 50\n"
-    config = make_log_directory(tmp_path / "log", alliance, config=CONFIG + quotas + authority.tables())
-    steady = authority.client("steady", alliance.source("exporter"))
-    flooder = authority.client("flooder", alliance.source("forwarder"))
-    requests = [
-        log_pb2.AppendRequest(
-            entries=[
-                alliance.entry(number, member="forwarder", event_type=DECLARATION)
-                for number in range(start, start + 20)
-            ]
-        ).SerializeToString()
-        for start in range(0, 2_000, 20)
-    ]
-    told = []
-    with (
-        serving(config, steady) as server,
-        stub_of(server, steady) as stub,
-        flooding(server.grpc_address, flooder.paths, requests, folder=tmp_path, cpu_share=0.3) as flood,
-    ):
-        numbers = iter(range(100_000))
-        appended = 0
-        began_s = time.monotonic()
-        _latencies(stub, alliance, numbers, 0.3)
-        for attempt in range(3):
-            alone = _latencies(stub, alliance, numbers, 0.7)
-            flood.go()
-            flooded = _latencies(stub, alliance, numbers, 1.4)
-            found = flood.rest()
-            alone += _latencies(stub, alliance, numbers, 0.7)
-            assert set(found.codes) <= {"OK", "RESOURCE_EXHAUSTED"}, found
-            assert found.cpu_share < 0.5, found
-            # A wave or two that could not know, then ever fewer: at most so many of 64 in flight.
-            assert 64 <= found.refused <= 64 * (4 + 2 * found.seconds), found
-            appended += found.appended
-            elapsed_s = time.monotonic() - began_s
-            assert appended <= SMALL.burst_events + SMALL.events_per_s * elapsed_s + 20, found
-            p99_alone, p99_flooded = (max(sorted(times)[:-1]) for times in (alone, flooded))
-            told.append((attempt, p99_alone, p99_flooded, found))
-            if p99_flooded <= max(2 * p99_alone, p99_alone + 0.01):
-                return
-    pytest.fail(f"a flood made another member wait: {told}")
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_a_member_was_refused_for_is_refused_again_before_it_is_verified(
     tmp_path: Path, workers: int
@@ -338,19 +285,6 @@ def test_what_a_member_was_refused_for_is_refused_again_before_it_is_verified(
         assert code_of([forged]) is grpc.StatusCode.INVALID_ARGUMENT
         again = stub.Append(log_pb2.AppendRequest(entries=entries[:100]), timeout=20)
         assert all(result.already_present for result in again.results)
-
-
-def _latencies(
-    stub: log_pb2_grpc.LogServiceStub, alliance: Alliance, numbers: Iterator[int], seconds: float
-) -> list[float]:
-    """Append one event after the other for a while, some 50 a second; returns how long each took."""
-    found = []
-    end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s:
-        request = log_pb2.AppendRequest(entries=[alliance.entry(next(numbers))])
-        found.append(_seconds(lambda request=request: stub.Append(request, timeout=20)))
-        time.sleep(0.015)
-    return found
 
 
 def _seconds(call: object) -> float:
