@@ -269,7 +269,7 @@ class Server:
         server = GrpcServer(config.grpc, shares_port=False, tls=self._tls)
         server.add(LOG_SERVICE, service)
         if config.gossip.enabled:
-            server.add(GOSSIP_SERVICE, self._gossip(parts))
+            server.add(GOSSIP_SERVICE, self._gossip(parts, service.gate))
         return server, sequencer, tuple
 
     def _workers(self, parts: _Parts) -> tuple[TakesCalls, Sequencer, OtherSamples]:
@@ -312,7 +312,7 @@ class Server:
             loss_desk=self._loss_desk,
         )
 
-    def _gossip(self, parts: _Parts) -> GossipService:
+    def _gossip(self, parts: _Parts, gate: CallerGate | None = None) -> GossipService:
         config = self._config
         transport: GrpcTransport | None = None
         if config.gossip.nodes:
@@ -327,6 +327,7 @@ class Server:
             thread=open_pool(parts.stack, 1, "gossip"),
             stop_signing=self._guard.stop_signing,
             transport=transport,
+            gate=gate,
         )
         return service
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.answers import CallLimit, OpenGate, unary
+from server.answers import CallLimit, GuardsCalls, unary
 from server.callers import Context
 from server.gossip_service import MAX_CALLS
 from server.metrics import Metrics
@@ -13,11 +13,13 @@ from tlog.v1 import gossip_pb2, gossip_pb2_grpc
 class GossipRelay(gossip_pb2_grpc.GossipServiceServicer):
     """Serves tlog.v1.GossipService by asking the main process."""
 
-    def __init__(self, main: RemoteSequencer, metrics: Metrics, *, max_calls: int = MAX_CALLS) -> None:
+    def __init__(
+        self, main: RemoteSequencer, metrics: Metrics, gate: GuardsCalls, *, max_calls: int = MAX_CALLS
+    ) -> None:
         """Let at most so many exchanges be under way."""
         self.metrics = metrics
         self.calls = CallLimit("exchanges", max_calls)
-        self.gate = OpenGate()
+        self.gate = gate
         self.streams = CallLimit("streams", max_calls)
         self._main = main
 

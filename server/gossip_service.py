@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from server.answers import CallLimit, OpenGate, unary
+from server.answers import CallLimit, GuardsCalls, OpenGate, unary
 from server.callers import Context
 from server.config import Config
 from server.metrics import Metrics
@@ -105,8 +105,11 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         thread: Executor,
         stop_signing: Callable[[str, str], None],
         transport: Transport | None = None,
+        gate: GuardsCalls | None = None,
     ) -> None:
         """Judge in `thread`, an executor of one thread; `transport` is for `ask`.
+
+        Exchanges count as calls where there is a `gate`; what judging costs has limits of its own.
 
         `stop_signing` is told why, and the way out, when somebody holds what this log did not sign as it is
         now; also at once when that was so before a restart, or the store lacks what members were told.
@@ -114,7 +117,7 @@ class GossipService(gossip_pb2_grpc.GossipServiceServicer):
         """
         self.metrics = metrics
         self.calls = CallLimit("exchanges", MAX_CALLS)
-        self.gate = OpenGate()
+        self.gate = OpenGate() if gate is None else gate
         self.streams = CallLimit("streams", MAX_CALLS)
         self._origin = log.origin
         self._stop_signing = stop_signing

@@ -13,6 +13,7 @@ from server.answers import CallLimit, Counted
 from server.config import GrpcSection
 from server.health_service import HEALTH_SERVICE, HealthService
 from server.registration import register
+from server.unknown_methods import UnknownMethods
 from tlog.errors import ConfigError
 from tlog.grpc_tls import server_credentials
 from tlog.tls import ServerTls
@@ -68,6 +69,7 @@ class GrpcServer:
         self._names: list[str] = []
         self._limits: list[CallLimit] = []
         self._healths: HealthService | None = None
+        self._unknown: UnknownMethods | None = None
         self._is_open = False
         self._is_ready = False
 
@@ -76,6 +78,7 @@ class GrpcServer:
         register(self._server, descriptor, service)
         self._limits += [service.calls, service.streams]
         if self._healths is None:
+            self._unknown = UnknownMethods(service)
             self._healths = HealthService(service)
             register(self._server, HEALTH_SERVICE, self._healths)
         self._names.append(descriptor.full_name)
@@ -85,6 +88,8 @@ class GrpcServer:
         if self._reflected:
             names = (*self._names, HEALTH_SERVICE.full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
+        if self._unknown is not None:
+            self._server.add_generic_rpc_handlers((self._unknown,))  # the last: others are asked first
         try:
             if self._tls is None:
                 return self._server.add_insecure_port(format_address(address, port))

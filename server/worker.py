@@ -123,7 +123,9 @@ class Worker:
         )
         self._server.add(LOG_SERVICE, service)
         if config.gossip.enabled:
-            relay = GossipRelay(self._sequencer, self._metrics, max_calls=share(MAX_CALLS, config))
+            relay = GossipRelay(
+                self._sequencer, self._metrics, service.gate, max_calls=share(MAX_CALLS, config)
+            )
             self._server.add(GOSSIP_SERVICE, relay)
         await self._server.show_ready(welcome.is_ready)
         await self._server.listen(config.grpc.listen_address, welcome.port)
