@@ -42,7 +42,7 @@ def cases(settings: Settings) -> list[Case]:
                 Case(entry_bytes=4_000),
                 Case(in_flight=1),
                 Case(in_flight=16),
-                *_with_workers(1, 2),
+                *_with_workers(2),
             ]
         case "full":
             return [

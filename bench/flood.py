@@ -133,7 +133,7 @@ def _client(folder: Path, name: str, member_source: str, ca: Path, now: datetime
 
 def _rows(settings: Settings, rig: _Rig, tree_size: int, batch: int, progress: Progress) -> list[Row]:
     seconds = {"tiny": 0.5, "short": 2.5, "full": 12.0}[settings.profile]
-    _window(rig, 0.3 if settings.profile == "tiny" else 2.0, is_flooded=False)
+    _window(rig, 0.3 if settings.profile == "tiny" else 1.0, is_flooded=False)
     alone: list[_Window] = []
     flooded: list[_Window] = []
     rounds = settings.few_rounds

@@ -25,7 +25,7 @@ USUAL_S: Final[dict[Profile, dict[str, float]]] = {
         "sequencer": 10, "peers": 12,
     },
     "full": {
-        "append": 210, "parts": 20, "batching": 60, "latency": 170, "proofs": 90, "growth": 150,
+        "append": 210, "parts": 50, "batching": 60, "latency": 170, "proofs": 90, "growth": 150,
         "start_up": 110, "storage": 60, "replay": 190, "witnesses": 150, "flood": 300, "safeguards": 45,
         "sequencer": 80, "peers": 60,
     },

@@ -26,7 +26,7 @@ from bench.load import Generator, Window, generators, run_window
 from bench.measure import median
 from bench.prefilled import MAP_BYTES, prefilled_log, working_copy
 from bench.progress import Progress
-from bench.result import Result, Row
+from bench.result import Result, Row, Target
 from bench.settings import Settings
 from bench.workload import ORIGIN, log_signer, signed_events
 from server.appending import _Done, _response
@@ -55,11 +55,11 @@ Made = TypeVar("Made")
 
 
 def run(settings: Settings, progress: Progress) -> Result:
-    """Measure on the smallest log, where the tightest target is; in a full run on all up to a million."""
+    """Measure on the smallest log, where the tightest target is; in a full run at a million too."""
     sizes = [size for size in settings.tree_sizes if size <= LARGEST]
     rows: list[Row] = []
     with generators(1) as (generator,):
-        for tree_size in sizes if settings.is_full else sizes[:1]:
+        for tree_size in (sizes[0], sizes[-1]) if settings.is_full else sizes[:1]:
             samples = _samples(settings, tree_size, generator, progress)
             rows += rows_of(samples, {"tree_size": tree_size, "batch": BATCH})
     return Result(
@@ -77,8 +77,9 @@ def run(settings: Settings, progress: Progress) -> Result:
 
 def rows_of(samples: dict[str, list[Stages]], at: dict[str, int]) -> list[Row]:
     """Make the rows of rounds: "stages", and by one number each, under "", "V", "S", "gRPC" and "server"."""
+    limit = _LIMITS.get(at["tree_size"])
     rounds = [
-        derived(stages, v[""], s[""], grpc[""], server[""])
+        derived(stages, v[""], s[""], grpc[""], server[""], limit)
         for stages, v, s, grpc, server in zip(
             *(samples[name] for name in ("stages", "V", "S", "gRPC", "server")), strict=True
         )
@@ -90,16 +91,20 @@ def rows_of(samples: dict[str, list[Stages]], at: dict[str, int]) -> list[Row]:
             unit="x" if " / " in name else "us/event",
             at=at,
             samples=[one[name] for one in rounds],
-            note=f"{targets.APPEND_SMALL.limit:g} x V, less V and S" if name == LEFT else "",
+            note=f"{limit.limit:g} {limit.unit}, less V and S" if limit and name == LEFT else "",
         )
         for name in rounds[0]
+        if limit or name != LEFT
     ]
 
 
 LEFT: Final = "what the target leaves for all but V and S"
+_LIMITS: Final = {10_000: targets.APPEND_SMALL, 1_000_000: targets.APPEND}
 
 
-def derived(stages: Stages, v: float, s: float, grpc: float, server: float) -> Stages:
+def derived(
+    stages: Stages, v: float, s: float, grpc: float, server: float, limit: Target | None = None
+) -> Stages:
     """Return the table of one round: its stages, what follows from them, and their sum beside the whole."""
     verifying, commit, store = stages["verifying"], stages["commit"], stages["store"]
     envelope, event, looked_up = stages["envelope"], stages["event"], stages["look-up"]
@@ -129,7 +134,7 @@ def derived(stages: Stages, v: float, s: float, grpc: float, server: float) -> S
         "sum of the parts / V": total / v,
         "server / V": server / v,
         "sum of the parts, beyond V and S": total - v - s,
-        LEFT: targets.APPEND_SMALL.limit * v - v - s,
+        LEFT: (limit.limit if limit else 0.0) * (v + s if limit == targets.APPEND else v) - v - s,
     }
 
 

@@ -59,7 +59,7 @@ class Watched:
 def run(settings: Settings, progress: Progress) -> Result:
     """Measure with a quorum of all three witnesses, and without any."""
     tree_size = max(size for size in settings.tree_sizes if size <= LARGEST)
-    seconds = {"tiny": 0.5, "short": 2.5, "full": 12.0}[settings.profile]
+    seconds = {"tiny": 0.5, "short": 2.0, "full": 12.0}[settings.profile]
     original = prefilled_log(settings, tree_size, progress)
     with ExitStack() as stack:
         witnesses = [stack.enter_context(witnessing(settings, number)) for number in range(WITNESSES)]

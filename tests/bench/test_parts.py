@@ -10,6 +10,7 @@ from bench.parts import LEFT, MEMBER, TimedStore, derived, rows_of, stages_of
 from bench.prefilled import prefilled_log, working_copy
 from bench.progress import Progress
 from bench.settings import Settings
+from bench.targets import APPEND, APPEND_SMALL
 from bench.workload import log_signer, signed_events
 from tlog.errors import SignatureError
 from tlog.log import Log
@@ -24,7 +25,7 @@ STAGES = {
 def test_the_parts_of_the_table_add_up_to_its_sum_whatever_each_of_them_takes(stage: str) -> None:
     stages = {**STAGES, **({stage: STAGES[stage] + 0.5} if stage in STAGES else {})}
     v, grpc = (55.0 + 7.0 * (stage == "V")), (2.0 + 3.0 * (stage == "gRPC"))
-    table = derived(stages, v, 8.0, grpc, 100.0)
+    table = derived(stages, v, 8.0, grpc, 100.0, APPEND_SMALL)
     verified = ("envelope:", "event:", "three hashes", "look for", "signature, beyond V", "loops")
     assert sum(us for name, us in table.items() if name.startswith(verified)) == pytest.approx(
         table["all that verifies, beyond V"]
@@ -52,6 +53,12 @@ def test_a_row_is_the_median_of_what_each_round_says() -> None:
     whole = {row.name: row for row in rows}["server CPU, the whole"]
     assert (whole.value, list(whole.samples), whole.unit) == (60.0, rounds, "us/event")
     assert {row.name: row for row in rows}["server / V"].unit == "x"
+    assert LEFT not in {row.name for row in rows}  # no target speaks of this size
+
+
+def test_what_a_target_leaves_is_by_its_own_terms() -> None:
+    assert derived(STAGES, 50.0, 10.0, 2.0, 100.0, APPEND_SMALL)[LEFT] == pytest.approx(1.35 * 50 - 60)
+    assert derived(STAGES, 50.0, 10.0, 2.0, 100.0, APPEND)[LEFT] == pytest.approx(0.3 * 60)
 
 
 def test_every_stage_works_on_all_events_and_they_are_in_the_log_after_it(tmp_path: Path) -> None:
