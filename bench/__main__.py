@@ -124,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     earlier = {name: found for name in names if (found := kept.answer(name)) is not None}
     outlook = look_ahead(settings, [name for name in names if name not in earlier], kept)
     Console(stderr=True).print(
-        f"{len(names) - len(earlier)} questions, {outlook.sentence()}", highlight=False, soft_wrap=True
+        f"questions to ask: {len(names) - len(earlier)}; {outlook.sentence()}",
+        highlight=False,
+        soft_wrap=True,
     )
     if not outlook.has_room:
         parser.error(f"{settings.folder} has no room for that: make some, or name another folder with --out")

@@ -47,7 +47,7 @@ class Outlook:
             filling = f", {minutes(self.filling_s)} of it to make logs of {sizes} entries, once"
         return (
             f"about {minutes(self.questions_s + self.filling_s)}{filling}; up to "
-            f"{self.needed_bytes / 1e9:.1f} GB more on the disk, which has {self.free_bytes / 1e9:.1f} GB"
+            f"{self.needed_bytes / 1e9:.1f} GB more on the disk, which has {self.free_bytes / 1e9:.1f}"
         )
 
 

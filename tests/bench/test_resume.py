@@ -68,7 +68,7 @@ def test_a_run_that_was_ended_goes_on_with_the_question_that_it_was_at(
     said = capsys.readouterr()
     assert "1 of 2 batching: taken over, answered at" in said.out
     assert "batching row" in said.out
-    assert "1 questions, about" in said.err
+    assert "questions to ask: 1; about" in said.err
 
 
 def test_without_resume_everything_is_asked_anew(questions: Questions, tmp_path: Path) -> None:
