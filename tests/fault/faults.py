@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fault import damage_faults, server_faults, store_faults
+from fault import backup_faults, damage_faults, server_faults, store_faults
 from fault.rounds import RunsRound
 
 
@@ -38,6 +38,8 @@ FAULTS = {
     "server-power-cut": Fault(server_faults.power_cut_of_server, 25, 0, 0.5),
     "server-flip": Fault(damage_faults.damaged_server, 8, 1, 5.0),
     "server-cut-off": Fault(damage_faults.cut_off_below_server, 8, 0, 4.0),
+    "backup-kill": Fault(backup_faults.kill_backup, 20, 2, 1.5),
+    "restore-kill": Fault(backup_faults.kill_restore, 20, 2, 1.5),
     "clock": Fault(server_faults.wrong_clock, 8, 1, 5.0),
     "two-servers": Fault(server_faults.two_servers, 4, 0, 3.0),
     "sigstop": Fault(server_faults.stopped_server, 4, 1, 65.0),
