@@ -138,6 +138,22 @@ def test_the_backup_that_the_timer_starts_is_a_command_that_is_taken(tmp_path: P
     assert (ended.code, "there is no store in it" in ended.err) == (2, True), ended
 
 
+def test_unit_and_containers_have_limits_outside_the_process_too() -> None:
+    unit = (DEPLOY / "tlog.service").read_text(encoding="utf-8")
+    for line in (
+        "MemoryMax=75%",
+        "MemorySwapMax=0",
+        "TasksMax=512",
+        "OOMPolicy=continue",
+        "Restart=on-failure",
+    ):
+        assert f"\n{line}\n" in unit
+    compose = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    hardened = compose[: compose.index("\nservices:")]
+    for line in ("mem_limit: 2g", "memswap_limit: 2g", "pids_limit: 512", "restart: on-failure"):
+        assert f"\n  {line}\n" in hardened
+
+
 def test_unit_and_containers_run_without_root_and_write_nowhere_else() -> None:
     units = [(DEPLOY / name).read_text(encoding="utf-8") for name in ("tlog.service", "tlog-backup.service")]
     for line in ("User=tlog", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=\n"):
