@@ -16,13 +16,14 @@ import msgspec
 
 from bench import targets
 from bench.flooder import APPEND, Flood, Flooder, flooding
+from bench.floors import StorageFloor
 from bench.measure import median, percentile
 from bench.prefilled import prefilled_log, working_copy
 from bench.progress import Progress
 from bench.result import Result, Row
 from bench.served import Served, serving
 from bench.settings import Settings
-from bench.workload import signed_events, source
+from bench.workload import fillers, index_rows, signed_events, source
 from server.config import QuotasSection
 from tlog.certificates import make_authority, make_client_certificate, make_server_certificate
 from tlog.grpc_tls import channel_credentials
@@ -56,6 +57,8 @@ def run(settings: Settings, progress: Progress) -> Result:
             "all of them share one machine. Latency counts from the time at which a call was to be made.",
             "Default quotas; both show a certificate, so that each is a caller of its own.",
             "Each flooded window begins with the flood's first, unrestrained wave.",
+            "A bare durable commit is one row into an LMDB of the bench's own on the same disk, between the "
+            "calls: what grows there as well is the disk's and the neighbours', not the server's.",
         ],
     )
 
@@ -65,11 +68,13 @@ class _Rig:
     served: Served
     flooder: Flooder
     append: Callable[[], None]
+    disk: StorageFloor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
     latencies_ms: list[float]
+    disk_ms: list[float]
     server_share: float
     flood: Flood | None
 
@@ -119,7 +124,10 @@ def _rig(settings: Settings, original: Path, batch: int) -> Iterator[_Rig]:
         flood = stack.enter_context(
             flooding(served.address, flooder, requests, folder=folder, cpu_share=CPU_SHARE)
         )
-        yield _Rig(served=served, flooder=flood, append=append)
+        (folder / "disk").mkdir()
+        disk = StorageFloor(folder / "disk", 0)
+        stack.callback(disk.close)
+        yield _Rig(served=served, flooder=flood, append=append, disk=disk)
 
 
 def _client(folder: Path, name: str, member_source: str, ca: Path, now: datetime) -> ClientTlsSection:
@@ -162,6 +170,15 @@ def _rows(settings: Settings, rig: _Rig, tree_size: int, batch: int, progress: P
                 target=targets.FLOOD if (name, tree_size) == ("p99", LARGEST) else None,
             ),
         ]
+        rows += [
+            Row(
+                name=f"{name} of a bare durable commit, {when}",
+                value=percentile([took for window in windows for took in window.disk_ms] or [0.0], fraction),
+                unit="ms",
+                at=at,
+            )
+            for when, windows in (("alone", alone), ("flooded", flooded))
+        ]
     more = [two.server_share - one.server_share for one, two in zip(alone, flooded, strict=True)]
     return [
         *rows,
@@ -181,17 +198,31 @@ def _window(rig: _Rig, seconds: float, *, is_flooded: bool) -> _Window:
     if is_flooded:
         rig.flooder.go()
     began_s = perf_counter()
-    latencies_ms = paced(rig.append, seconds=seconds, every_s=EVERY_S)
+    disk_ms: list[float] = []
+
+    def commit() -> None:
+        rows = index_rows(list(fillers(rig.disk.size, rig.disk.size + 1)))
+        disk_ms.extend(second * 1e3 for second in rig.disk.commit_times_s(rows))
+
+    latencies_ms = paced(rig.append, seconds=seconds, every_s=EVERY_S, then=commit)
     took_s = perf_counter() - began_s
     flood = rig.flooder.rest() if is_flooded else None
     used = rig.served.cpu() - cpu
     return _Window(
-        latencies_ms=latencies_ms, server_share=(used.user_s + used.system_s) / took_s, flood=flood
+        latencies_ms=latencies_ms,
+        disk_ms=disk_ms,
+        server_share=(used.user_s + used.system_s) / took_s,
+        flood=flood,
     )
 
 
-def paced(call: Callable[[], None], *, seconds: float, every_s: float) -> list[float]:
-    """Call at fixed times, one after the other; milliseconds of each from the time at which it was due."""
+def paced(
+    call: Callable[[], None], *, seconds: float, every_s: float, then: Callable[[], None] = lambda: None
+) -> list[float]:
+    """Call at fixed times, one after the other; milliseconds of each from the time at which it was due.
+
+    `then` is called after each that left half of the time until the next.
+    """
     latencies_ms = []
     start_s = perf_counter()
     for number in range(max(2, int(seconds / every_s))):
@@ -199,5 +230,8 @@ def paced(call: Callable[[], None], *, seconds: float, every_s: float) -> list[f
         if (early_s := due_s - perf_counter()) > 0:
             sleep(early_s)
         call()
-        latencies_ms.append((perf_counter() - due_s) * 1e3)
+        ended_s = perf_counter()
+        latencies_ms.append((ended_s - due_s) * 1e3)
+        if ended_s - due_s < every_s / 2:
+            then()
     return latencies_ms
