@@ -63,7 +63,14 @@ class OpensViews(Protocol):
         ...
 
     def view(self) -> AbstractContextManager[LogView]:
-        """Open one consistent snapshot; it holds every commit that was answered for before."""
+        """Open one consistent snapshot; it holds every commit that was answered for before.
+
+        It waits until the newest commit's high-water mark is durable: not for the event loop.
+        """
+        ...
+
+    def view_before_mark(self) -> AbstractContextManager[LogView]:
+        """Open one at once, for what shows nothing of the newest commit."""
         ...
 
 
@@ -237,7 +244,7 @@ class Appending:
         sequenced_s = perf_counter()
         if _is_short(done) and was_alone and not self._backlog.entries:
             # At once: nobody else is there whose answer could share a view with it.
-            with self._log.view() as view:
+            with self._log.view_before_mark() as view:
                 answer = _response(view, done)
         elif _is_short(done):
             answer = await self._answering_here.put(done)
@@ -261,7 +268,8 @@ class Appending:
 
     def _verify(self, calls: Sequence[_ToVerify]) -> list[Verified | Exception]:
         verified: list[Verified | Exception] = []
-        with self._log.view() as view:
+        # What is found to be there already is told by `_answer`, which waits for its mark.
+        with self._log.view_before_mark() as view:
             for call in calls:
                 try:
                     verified.append(_verified(view, call, self._log.origin))
@@ -270,12 +278,14 @@ class Appending:
         return verified
 
     def _verify_alone(self, call: _ToVerify) -> Verified:
-        with self._log.view() as view:
+        with self._log.view_before_mark() as view:
             return _verified(view, call, self._log.origin)
 
     def _answer(self, calls: Sequence[_Done]) -> list[log_pb2.AppendResponse | Exception]:
         responses: list[log_pb2.AppendResponse | Exception] = []
-        with self._log.view() as view:
+        # What this call brought was marked before it was told of; what was there may have come a moment ago.
+        is_marked = not any(True in done.outcome.already_present for done in calls)
+        with self._log.view_before_mark() if is_marked else self._log.view() as view:
             for done in calls:
                 try:
                     responses.append(_response(view, done))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tlog.errors import StateUnknownError
 from tlog.log_view import LogView
-from tlog.storage.base import Store
+from tlog.storage.base import Reader, Store
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.marked_size import MarkedSize, marked_reader
 
@@ -55,13 +55,24 @@ class RemoteLog:
 
         And none whose high-water mark is not durable. Raises StorageError.
         """
-        try:
-            with marked_reader(self._store, self._marked_size) as reader:
-                yield LogView(reader)
-        except StateUnknownError as error:
-            self._on_lost(error)
-            raise
+        with self._view_of(marked_reader(self._store, self._marked_size)) as view:
+            yield view
+
+    @contextmanager
+    def view_before_mark(self) -> Iterator[LogView]:
+        """Open one consistent snapshot at once, as `Log.view_before_mark` does. Raises StorageError."""
+        with self._view_of(self._store.reader_before_mark()) as view:
+            yield view
 
     def close(self) -> None:
         """Close the store; no view may be open."""
         self._store.close()
+
+    @contextmanager
+    def _view_of(self, opening: AbstractContextManager[Reader]) -> Iterator[LogView]:
+        try:
+            with opening as reader:
+                yield LogView(reader)
+        except StateUnknownError as error:
+            self._on_lost(error)
+            raise

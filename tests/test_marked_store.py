@@ -188,6 +188,9 @@ def test_nothing_of_a_commit_is_read_before_its_mark_is_durable_in_whatever_proc
     with appending(log, [alliance.entry(1)], mark) as threads:
         with inner.reader() as reader:
             assert reader.tree_size == new + 1  # who does not wait reads it already
+        for at_once in (log, worker):
+            with at_once.view_before_mark() as view:
+                assert view.tree_size == new + 1
         asked = [threads.submit(sizes), threads.submit(workers_size)]
         assert wait(asked, timeout=0.2).done == set()
         assert log.checkpoint().tree_size == new

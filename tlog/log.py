@@ -20,12 +20,7 @@ from time import perf_counter
 from typing import Self
 
 from tlog.checkpoint import Checkpoint, format_checkpoint
-from tlog.errors import (
-    BatchRefusedError,
-    ConflictError,
-    StateUnknownError,
-    StorageError,
-)
+from tlog.errors import BatchRefusedError, ConflictError, StateUnknownError, StorageError
 from tlog.integrate import TreeEdge
 from tlog.log_state import (
     Prepared,
@@ -170,8 +165,14 @@ class Log:
 
     @contextmanager
     def view(self) -> Iterator[LogView]:
-        """Open one consistent snapshot for reading; it never waits for a commit."""
+        """Open one consistent snapshot for reading; it waits for no commit, but for the last one's mark."""
         with self._store.reader() as reader:
+            yield LogView(reader)
+
+    @contextmanager
+    def view_before_mark(self) -> Iterator[LogView]:
+        """Open one at once, for those who show nothing of the newest commit: its mark may not be durable."""
+        with self._store.reader_before_mark() as reader:
             yield LogView(reader)
 
     def checkpoint(self) -> SignedCheckpoint:

@@ -89,6 +89,10 @@ class MarkedStore:
         """Open a snapshot of the last commit, once its mark is durable. Raises StorageError."""
         return marked_reader(self._store, self._marked_size)
 
+    def reader_before_mark(self) -> AbstractContextManager[Reader]:
+        """Open a snapshot of the last commit, whether its mark is durable or not. Raises StorageError."""
+        return self._store.reader()
+
     def close(self) -> None:
         """Close the store. Raises StorageError when a reader stays open."""
         self._store.close()

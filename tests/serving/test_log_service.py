@@ -23,8 +23,10 @@ from server.sequencer import Sequenced, Sequencer
 from server.together import MIN_CALL_ENTRIES
 from server.turns import MAX_CALLS
 from tlog.log import Log
+from tlog.marked_store import MarkedStore
 from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
+from tlog.storage.high_water_mark import Mark
 from tlog.storage.memory import MemoryStore
 from tlog.v1 import log_pb2
 from tlog.validate import AdmissibleEntry
@@ -54,12 +56,26 @@ class HeldStore(MemoryStore):
         super().commit(batch, expected=expected, new=new, publish=publish)
 
 
+class HeldMark:
+    """Is a high-water mark whose sync takes as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.is_writing = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def write(self, mark: Mark) -> None:
+        self.is_writing.set()
+        assert self.gate.wait(30)
+
+
 class Running:
     """Is a service on a log in memory, and what a test looks at."""
 
     def __init__(self, alliance: Alliance) -> None:
         self.store = HeldStore(alliance.origin, alliance.signer.vkey)
-        self.log = Log(self.store, alliance.signer)
+        self.mark = HeldMark()
+        self.log = Log(MarkedStore(self.store, self.mark), alliance.signer)
         self.log.append(alliance.governance)
         self.metrics = Metrics()
         backlog = Backlog(self.metrics, max_entries=1_000, max_bytes=10**6)
@@ -205,6 +221,37 @@ def test_large_calls_that_came_together_are_sequenced_together_even_if_the_last_
         assert not any(isinstance(answer, BaseException) for answer in taken)
         assert isinstance(refused, BaseException)
         assert verified[4:] == [6, 6]
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_mark_that_takes_long_holds_up_no_event_loop_and_nobody_hears_of_its_commit() -> None:
+    async def scenario() -> None:
+        alliance = Alliance()
+        running = Running(alliance)
+        first = alliance.entry(1)
+        running.mark.is_writing.clear()
+        running.mark.gate.clear()
+        flood = [running.append([first], "10.0.0.1"), running.append([first], "10.0.0.1")]
+        flood += [running.append([entry], "10.0.0.1") for entry in alliance.entries(2, 2 + 4 * MAX_CALLS)]
+        await asyncio.to_thread(running.mark.is_writing.wait)
+        with running.store.reader() as reader:
+            assert reader.tree_size > len(alliance.governance)
+        # One that is verified in the event loop, which would stand still if it waited there for the mark.
+        began_s = asyncio.get_running_loop().time()
+        again = running.append([first])
+        steady = running.append([alliance.entry(1_000)])
+        await asyncio.sleep(0.2)
+        assert asyncio.get_running_loop().time() - began_s < 10
+        assert not again.done()
+        assert not steady.done()
+        running.mark.gate.set()
+        (found,), (new,) = (await again).results, (await steady).results
+        assert found.already_present
+        assert not new.already_present
+        assert {(await call).results[0].leaf_index for call in flood[:2]} == {found.leaf_index}
+        await asyncio.gather(*flood)
         await running.stop()
 
     asyncio.run(scenario())

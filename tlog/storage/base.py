@@ -210,6 +210,14 @@ class Store(Protocol):
         """Open a snapshot of the last commit; later commits do not show in it. Raises StorageError."""
         ...
 
+    def reader_before_mark(self) -> AbstractContextManager[Reader]:
+        """Open a snapshot as `reader` does, but wait for no high-water mark.
+
+        It may hold a commit that nobody may hear of yet: for those who show nothing of it. Raises
+        StorageError.
+        """
+        ...
+
     def close(self) -> None:
         """Wait for open readers and release everything; a second call does nothing.
 

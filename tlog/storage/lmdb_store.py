@@ -6,7 +6,7 @@ So a crash leaves either the whole old or the whole new commit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -164,6 +164,10 @@ class LmdbStore:
     def set_marked(self) -> None:
         """Note for good that a high-water mark is kept of this log. Raises as the contract says."""
         self._set_flag(b"marked", True)
+
+    def reader_before_mark(self) -> AbstractContextManager[Reader]:
+        """Open a snapshot of the last commit: no mark is kept here. Raises StorageError."""
+        return self.reader()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:

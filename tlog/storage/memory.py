@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from tlog.errors import ConflictError, StorageError
@@ -162,6 +162,10 @@ class MemoryStore:
             if self._state.committed is None:
                 raise StorageError("nothing is committed yet, so nothing can be published: commit first")
             self._state = replace(self._state, published=checkpoint)
+
+    def reader_before_mark(self) -> AbstractContextManager[Reader]:
+        """Open a snapshot of the last commit: no mark is kept here. Raises StorageError."""
+        return self.reader()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
