@@ -229,7 +229,7 @@ def message_targets() -> tuple[Target, ...]:
     )
     range_proof = log_pb2.RangeProof(start=1, end=2, left=[bytes(32)], right=[bytes(32)])
     from_main = (
-        Welcome(config, LOG.name, LOG.vkey, 8_650, note, "", True),
+        Welcome(config, LOG.name, 8_650, note, "", True),
         Taken(2, (5, 6, 5), (False, False, True), (5, 7), note, 0.25),
         Failed(4, True, failure_of(REFUSED)),
         Failed(4, False, failure_of(PushbackError("later", retry_after_s=1.5))),

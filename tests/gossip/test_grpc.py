@@ -249,21 +249,27 @@ def test_a_peer_that_never_answers_costs_one_deadline(log: TwoHistories) -> None
 async def from_another_host(address: str) -> AsyncIterator[str]:
     """Yield an address by which `address` is reached from 127.0.0.2."""
     host, port = address.split(":")
+    carried: list[asyncio.Task[None]] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+            writer.close()
+            await writer.wait_closed()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
         await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
 
-    proxy = await asyncio.start_server(carry, "127.0.0.1", 0)
+    proxy = await asyncio.start_server(
+        lambda reader, writer: carried.append(asyncio.ensure_future(carry(reader, writer))), "127.0.0.1", 0
+    )
     yield f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
     proxy.close()
+    # The caller has closed its channel by now; nothing of the loop may outlive it.
+    await asyncio.wait_for(asyncio.gather(*carried), 30)
 
 
 def test_calls_that_send_nothing_keep_nobody_else_out_and_are_ended(log: TwoHistories) -> None:
