@@ -43,7 +43,7 @@ def gauge(server: RealServer, name: str) -> float:
     return float(line.split()[1])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.nightly)])
 def test_a_log_is_frozen_beside_its_server_and_goes_on_being_read(
     directory: Path, tmp_path: Path, workers: int
 ) -> None:

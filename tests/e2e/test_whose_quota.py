@@ -23,7 +23,7 @@ caller_calls_per_s = 8.0
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.nightly), 2])
 def test_metrics_status_and_doctor_say_whose_quota_refused_by_which_limit_and_what_is_left(
     tmp_path: Path, workers: int
 ) -> None:

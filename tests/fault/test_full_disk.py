@@ -69,7 +69,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 15.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_appends_end_at_the_floor_reading_goes_on_and_room_mends_it(small_disk: Path, workers: int) -> None:
     serving_status = health_pb2.HealthCheckResponse
     config = COSIGNED_CONFIG + (

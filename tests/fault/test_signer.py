@@ -162,7 +162,7 @@ def test_kill_9_of_server_and_signer_at_any_moment_leaves_a_log_that_can_sign(
         for round_number in range(4):
             server = start_with_config(config)
             try:
-                with client(server, alliance, deadline_s=5.0) as log:
+                with client(server, alliance, deadline_s=2.0) as log:
                     for _ in range(8):
                         number += 1
                         (appended,) = log.append([alliance.entry(number)])
