@@ -60,7 +60,7 @@ class Ran:
 def run(settings: Settings, progress: Progress) -> Result:
     """Measure replays and mirrors of the largest prefilled log up to a million entries."""
     tree_size = max(size for size in settings.tree_sizes if size <= LARGEST)
-    events = 4 * settings.window_events
+    events = (4 if settings.is_full else 3) * settings.window_events
     checked = checked_before(settings, tree_size, progress)
     with ExitStack() as stack:
         directory = stack.enter_context(working_copy(settings, prefilled_log(settings, tree_size, progress)))
