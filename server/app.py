@@ -260,7 +260,7 @@ class Server:
             parts.feed,
             parts.metrics,
             ReadingAccess.of(config, parts.log.origin),
-            CallerGate.for_log(config, parts.log.origin, parts.log.view),
+            CallerGate.for_log(config, parts.log.origin, parts.log.view_before_mark),
             threads=parts.threads,
             tracing=open_tracing(config.tracing, parts.stack),
             max_calls=config.grpc.max_concurrent_calls,

@@ -35,7 +35,7 @@ async def serve_http(
     What `others` returns is added to the page of metrics; it is called in a thread. Raises ConfigError.
     """
     scheme = "http" if tls is None else "https"
-    call_log = HttpCallLog(CallLog.for_log(config.logging.calls, log.origin, log.view))
+    call_log = HttpCallLog(CallLog.for_log(config.logging.calls, log.origin, log.view_before_mark))
     urls: dict[str, str | None] = {"metrics": None, "tiles": None}
     if config.metrics.enabled:
         listener = await serve_metrics(

@@ -115,7 +115,7 @@ class Worker:
             self._feed,
             self._metrics,
             ReadingAccess.of(config, log.origin),
-            CallerGate.for_log(config, log.origin, log.view),
+            CallerGate.for_log(config, log.origin, log.view_before_mark),
             threads=Threads.open(stack),
             tracing=open_tracing(config.tracing, stack),
             max_calls=share(config.grpc.max_concurrent_calls, config),
