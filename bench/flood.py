@@ -81,7 +81,8 @@ class _Window:
 
 @contextmanager
 def _rig(settings: Settings, original: Path, batch: int) -> Iterator[_Rig]:
-    events = 512 if settings.profile == "tiny" else 20_480
+    # More than a flood gets through in all windows: one that ran out would send what is there already.
+    events = {"tiny": 512, "short": 20_480, "full": 81_920}[settings.profile]
     with ExitStack() as stack:
         directory = stack.enter_context(working_copy(settings, original))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=settings.folder)))
