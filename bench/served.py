@@ -97,6 +97,8 @@ def read_line(process: subprocess.Popen[str], timeout_s: float) -> dict[str, obj
     """Read one line of JSON from a process, which is ended when it says nothing for too long."""
     assert process.stdout is not None
     watchdog = threading.Timer(timeout_s, process.kill)
+    # Where the run is ended just now, nobody cancels it, and it would keep the interpreter for all its time.
+    watchdog.daemon = True
     watchdog.start()
     try:
         line = process.stdout.readline()
