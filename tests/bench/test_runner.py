@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main, present_questions
-from bench.gate import NAMES
+from bench.gate import NAMES, NOISY_REPEATS
 from bench.gate import main as gate_main
 from bench.progress import Progress
 from bench.served import REPOSITORY
@@ -118,11 +118,16 @@ def test_an_unknown_question_is_refused(folder: Path, capsys: pytest.CaptureFixt
     assert "no question weather" in capsys.readouterr().err
 
 
-def test_the_gate_fails_where_something_was_ten_times_better(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_noisy", [False, True])
+def test_the_gate_fails_where_something_was_ten_times_better_on_a_noisy_machine_after_repeats(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_noisy: bool
 ) -> None:
+    monkeypatch.setattr("bench.noise.MAX_SPREAD", -1.0 if is_noisy else 1e9)
+    monkeypatch.setattr("bench.noise.MAX_FOREIGN", 1e9)
+    monkeypatch.setattr("bench.noise.MAX_STEAL", 1e9)
     baseline = folder / "baseline.json"
     baseline.write_text(json.dumps(dict.fromkeys(NAMES, 0.05)))
     assert gate_main(["--tiny", "--baseline", str(baseline), "--out", str(folder)]) == 1
     said = capsys.readouterr().out
     assert said.count("more than 25% worse") == len(NAMES)
+    assert said.count("measured again") == (NOISY_REPEATS if is_noisy else 0)
