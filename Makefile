@@ -81,7 +81,7 @@ attack: $(INSTALLED) ## tell every lie to real processes, and see who notices (2
 bench: $(INSTALLED) ## what everything costs, and which targets are met (5 minutes; the first time 8)
 	$(BIN)/python -m bench $(ARGS)
 
-bench-full: $(INSTALLED) ## the same with every size, up to 10,000,000 entries (40 minutes; the first time an hour; ARGS=--resume)
+bench-full: $(INSTALLED) ## the same with every size, up to 10,000,000 entries (30 minutes; the first time 40; ARGS=--resume)
 	$(BIN)/python -m bench --full $(ARGS)
 
 bench-gate: $(INSTALLED) ## fail where something became more than 25 % slower than bench/baseline.json (1 minute)

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; show tables, write JSON and plots."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What tlog costs, and its targets.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", action="store_true", help="everything, up to 10,000,000 entries: 40 minutes")
+    size.add_argument("--full", action="store_true", help="everything, up to 10,000,000 entries: 30 minutes")
     size.add_argument("--tiny", action="store_true", help="see that it runs; no number of it counts")
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(present_questions())}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: OUT/result.json")

@@ -48,8 +48,7 @@ class TokenBucket:
 
     def left(self, now_s: float) -> float:
         """Return which part of the burst may be taken now; below 0.0 is a debt. Changes nothing."""
-        level = self._level + max(0.0, now_s - self._filled_s) * self._rate_per_s
-        return min(1.0, level / self._burst)
+        return self._level_at(max(now_s, self._filled_s)) / self._burst
 
     def set_limits(self, *, rate_per_s: float, burst: float, now_s: float) -> None:
         """Go on with other limits from now on."""
@@ -57,8 +56,11 @@ class TokenBucket:
         self._rate_per_s, self._burst = rate_per_s, burst
         self._level = min(burst, self._level)
 
+    def _level_at(self, now_s: float) -> float:
+        return min(self._burst, self._level + (now_s - self._filled_s) * self._rate_per_s)
+
     def _fill(self, now_s: float) -> float:
-        self._level = min(self._burst, self._level + (now_s - self._filled_s) * self._rate_per_s)
+        self._level = self._level_at(now_s)
         self._filled_s = now_s
         return self._level
 

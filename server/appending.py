@@ -121,7 +121,7 @@ class Appending:
         self._gate = gate
         self._refused = RefusedLately()
         self._being_sequenced = 0
-        self._together = Together(self._hand_over, to_come=self._being_verified)
+        self._together = Together(self._hand_over, to_come=lambda caller: self._verifying.weight_of(caller))
         self._turns = Turns()
         self._verifying: Gathering[_ToVerify, Verified] = Gathering(
             threads.verifying,
@@ -129,7 +129,7 @@ class Appending:
             trips=VERIFYING_THREADS,
             max_weight=MAX_TRIP_ENTRIES,
             hold=self._await_commit,
-            after_trip=self._look_again,
+            after_trip=self._together.look_again,
         )
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
@@ -202,12 +202,6 @@ class Appending:
             raise
         future.add_done_callback(lambda done: self._note_refusal(done, caller, entries))
         return future
-
-    def _being_verified(self, caller: str) -> int:
-        return self._verifying.weight_of(caller)
-
-    def _look_again(self) -> None:
-        self._together.look_again()
 
     def _hand_over(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
         future = self._sequencer.submit(entries)

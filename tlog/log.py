@@ -1,7 +1,7 @@
 """The log as an object: validate, integrate, sign, commit, prove. Everything but gRPC.
 
 One `Log` is the only writer of its store. `append` and `commit` may be called from any thread, one at a time
-by a lock; reading goes through `view()` and never waits for them.
+by a lock; reading goes through `view()` and waits for neither, but for the newest commit's high-water mark.
 
 What a crash leaves behind: the store commits entries, tiles, indexes and the signed checkpoint in ONE
 transaction, so after a crash the store holds either all of a commit or nothing of it, and opening it again
@@ -280,9 +280,7 @@ class Log:
         """
         with self._writing:
             self._require_known_state()
-            is_other = self._bound_vkey != self.vkey
-            self._move_to_own_key()
-        return self._state.signed if is_other else None
+            return self._move_to_own_key()
 
     def prove_inclusion(self, leaf_index: int, tree_size: int | None = None) -> list[bytes]:
         """Prove one leaf in the tree of `tree_size` leaves (newest by default).
@@ -357,8 +355,13 @@ class Log:
         return SignedCheckpoint(note=note, checkpoint=checkpoint)
 
     def _store_publish(self, note: bytes) -> None:
-        try:
+        with self._failing_for_good():
             self._store.publish(note)
+
+    @contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        try:
+            yield
         except StateUnknownError as error:
             self._failed = str(error)
             raise
@@ -381,20 +384,17 @@ class Log:
                 f"state is unknown ({self._failed}): restart to recover"
             ) from error
 
-    def _move_to_own_key(self) -> None:
+    def _move_to_own_key(self) -> SignedCheckpoint | None:
         """Bind the store to the key that this log signs with from now on, if it is not yet."""
         if self._bound_vkey == self.vkey:
-            return
-        state = self._state
+            return None
         with self._store.reader() as reader:
-            check_stored_edge(state.edge, reader)
-        signed = self._sign(state.edge)
-        try:
+            check_stored_edge(self._state.edge, reader)
+        signed = self._sign(self._state.edge)
+        with self._failing_for_good():
             self._store.rebind(
-                self.vkey, expected=state.signed.note, new=signed.note, publish=self._publish_at_commit
+                self.vkey, expected=self._state.signed.note, new=signed.note, publish=self._publish_at_commit
             )
-        except StateUnknownError as error:
-            self._failed = str(error)
-            raise
         self._bound_vkey = self.vkey
-        self._state = replace(state, signed=signed)
+        self._state = replace(self._state, signed=signed)
+        return signed
