@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.callers import Caller
+from server.crowd import Crowd
 from server.gathering import Gathering, GatheringHere
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
@@ -121,6 +122,8 @@ class Appending:
         self._gate = gate
         self._refused = RefusedLately()
         self._being_sequenced = 0
+        self._sequenced_together = 0
+        self._crowd = Crowd()
         self._together = Together(self._hand_over, to_come=lambda caller: self._verifying.weight_of(caller))
         self._turns = Turns()
         self._verifying: Gathering[_ToVerify, Verified] = Gathering(
@@ -190,7 +193,9 @@ class Appending:
         return self._verifying.weight_under_way >= LONG_TRIP_ENTRIES or self._turns.waiting > 0
 
     def _await_commit(self, waiting_entries: int) -> bool:
-        return waiting_entries < SHORT_TRIP_ENTRIES and self._being_sequenced > 0
+        if waiting_entries >= SHORT_TRIP_ENTRIES:
+            return False
+        return self._being_sequenced > 0 or self._crowd.is_awaited(waiting_entries)
 
     def _submit(
         self, verified: list[VerifiedEntry], caller: Caller, entries: list[bytes]
@@ -211,7 +216,12 @@ class Appending:
 
     def _sequenced(self, _: asyncio.Future[Sequenced]) -> None:
         self._being_sequenced -= 1
+        self._sequenced_together += 1
         if self._being_sequenced == 0:
+            wait_s = self._crowd.answered(self._sequenced_together, self._verifying.waiting_weight)
+            self._sequenced_together = 0
+            if wait_s:
+                asyncio.get_running_loop().call_later(wait_s, self._verifying.resume)
             self._verifying.resume()
 
     def _note_refusal(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:

@@ -1,9 +1,10 @@
 """Work for threads, gathered: whatever waits goes there in one trip, as calls go into one commit.
 
-A trip to a thread and back costs more than most of what is done there for one small call. So there is no
-trip for every call: what arrives while all trips are under way, or held, waits and goes together with the
-next. There is no timer; a lone call is taken at once. Who brings little goes before the rest of what another
-brought (`server.fair_queue`). What takes less time than a trip is done in the event loop, by `GatheringHere`.
+A trip to a thread and back costs more than most of what is done there for one small call. So there is no trip
+for every call: what arrives while all trips are under way, or held, waits and goes together with the next.
+Nothing here waits by the clock; a lone call is taken at once. Who brings little goes before the rest of what
+another brought (`server.fair_queue`). What takes less time than a trip is done in the event loop, by
+`GatheringHere`.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Gathering(Generic[Item, Result]):
         self._weight_under_way = 0
         self._starting = False
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def waiting_weight(self) -> int:
+        """Return the weight of what waits for a trip."""
+        return self._waiting_weight
 
     @property
     def weight_under_way(self) -> int:
