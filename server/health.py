@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TypeAlias
 
 from server.lasting_task import OnFatal, start_lasting
-from tlog.errors import StorageError, StoreFullError
+from tlog.errors import SignerAwayError, StorageError, StoreFullError
 
 _LOGGER = logging.getLogger("tlog.health")
 
@@ -85,7 +85,7 @@ class CommitWatch:
         """Hold it against the store when one commit takes longer than `max_commit_s`."""
         self._max_commit_s = max_commit_s
         self._began_at_s: float | None = None
-        self._failure: tuple[float, str] | None = None
+        self._failure: tuple[float, StorageError] | None = None
         self._ended: str | None = None
 
     def began(self) -> None:
@@ -101,7 +101,13 @@ class CommitWatch:
         self._began_at_s = None
         if isinstance(error, StoreFullError):
             return  # whether there is room is looked at by itself
-        self._failure = (monotonic(), str(error))
+        self._failure = (monotonic(), error)
+
+    def signer_is_back(self) -> None:
+        """Forget a failure for want of the signer: it says nothing of the next commit."""
+        failure = self._failure
+        if failure is not None and isinstance(failure[1], SignerAwayError):
+            self._failure = None
 
     def ended(self, error: BaseException) -> None:
         """Take note that there will be no further commit."""

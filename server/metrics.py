@@ -181,9 +181,9 @@ class Metrics:
         """Say whether the log is frozen."""
         self._frozen.set(int(is_frozen))
 
-    def signer_there(self, is_there: bool) -> None:
-        """Say whether the process that holds the log's key can be asked."""
-        self._signer_away.set(int(not is_there))
+    def watch_signer(self, is_away: Callable[[], bool]) -> None:
+        """Look at scrape time whether the process that holds the log's key can be asked."""
+        self._signer_away.set_function(lambda: float(is_away()))
 
     def watch_room(self, room: DiskRoom) -> None:
         """Measure the disk and the store at scrape time; what cannot be measured is not a number."""

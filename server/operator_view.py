@@ -14,7 +14,7 @@ from server.health import CommitWatch, Health, HealthTeller
 from server.lasting_task import OnFatal
 from server.metrics import Metrics
 from server.publisher import CheckpointFeed
-from server.signing_guard import SigningGuard
+from server.signing_guard import ReadOnly, SigningGuard
 from tlog.policy import Policy
 from tlog.storage.lmdb_store import LmdbStore
 
@@ -43,6 +43,7 @@ class OperatorView:
         self.health.needs_to_write("signing", self._look_at_signing)
         self.room = DiskRoom(Path(config.log.store_path), min_free_bytes=config.store.min_free_bytes)
         metrics.watch_health(self.health.look)
+        guard.on_change(self._signing_changed)
 
     def watch_store(self, store: LmdbStore) -> None:
         """Measure the store, and the disk that it lies on."""
@@ -68,6 +69,10 @@ class OperatorView:
         self.health.serving()
         await teller.start()
         stack.push_async_callback(teller.stop)
+
+    def _signing_changed(self, state: ReadOnly | None) -> None:
+        if state is None:
+            self.commits.signer_is_back()
 
     def _look_at_signing(self) -> str | None:
         state = self._guard.read_only

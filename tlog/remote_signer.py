@@ -63,6 +63,7 @@ class SignerLine:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._asked_again_at_s = 0.0
+        self._answered_at_s = 0.0
         self._is_there: bool | None = None
 
     def __repr__(self) -> str:
@@ -82,8 +83,13 @@ class SignerLine:
                 reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
                 self._note(is_there=False, reason=self._away(reason))
                 raise SignerAwayError(self._away(reason)) from error
+            self._answered_at_s = monotonic()
             self._note(is_there=True)
             return answer
+
+    def quiet_s(self) -> float:
+        """Return how long ago the signer answered last, in seconds."""
+        return monotonic() - self._answered_at_s
 
     def close(self) -> None:
         """Close the connection; the next question opens one again."""

@@ -6,14 +6,16 @@ import json
 import os
 import signal
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from _support.alliance import Alliance, key
+from _support.command_line import tlog
 from _support.log_directory import CONFIG, make_log_directory
 from _support.real_server import RealServer, start_with_config
 from _support.real_signer import signing, start_signer
@@ -70,6 +72,25 @@ def client(server: RealServer, alliance: Alliance, *, deadline_s: float = 10.0) 
         yield client
 
 
+def signing_problem(server: RealServer) -> str | None:
+    """Return what /readyz says about signing; None where nothing is wrong with it."""
+    try:
+        with urllib.request.urlopen(server.metrics_url.replace("/metrics", "/readyz"), timeout=5) as page:
+            body = page.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            body = error.read()
+    (problem,) = [check.get("reason") for check in json.loads(body)["checks"] if check["check"] == "signing"]
+    return None if problem is None else str(problem)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 30.0
+    while not is_so():
+        assert time.monotonic() < end_s, "it did not come to be"
+        time.sleep(0.05)
+
+
 def gauge(server: RealServer, name: str) -> float:
     with urllib.request.urlopen(server.metrics_url, timeout=5) as page:
         (line,) = [line for line in page.read().decode().splitlines() if line.startswith(f"{name} ")]
@@ -91,20 +112,32 @@ def test_a_server_without_a_key_signs_and_cosigns_through_its_signer(
         assert secret not in server.errors + str(server.announced)
 
 
-def test_while_the_signer_is_away_reading_goes_on_and_when_it_is_back_so_does_writing(
+def test_a_signer_that_dies_is_told_before_the_next_signature_reading_goes_on_and_then_so_does_writing(
     config: Path, tmp_path: Path, alliance: Alliance
 ) -> None:
     signer = start_signer(tmp_path, *signer_arguments(tmp_path), "--new-state")
     try:
         with serving(config) as server, client(server, alliance, deadline_s=4.0) as log:
             log.append([alliance.entry(1)])
+            wait_until(lambda: signing_problem(server) is None)
+            note = log.checkpoint().note
             signer.end(signal.SIGKILL)
+            # It is noticed by a question, before anything is to be signed.
+            wait_until(lambda: "cannot be asked" in (signing_problem(server) or ""))
+            assert (gauge(server, "tlog_signer_away"), gauge(server, "tlog_ready")) == (1, 0)
+            for command in ("status", "doctor"):
+                told = tlog(command, server.metrics_url.removesuffix("/metrics"))
+                assert told.code != 0
+                assert "cannot be asked" in told.out + told.err
             with pytest.raises(RemoteError, match=r"UNAVAILABLE.*signer.*cannot be asked.*reading goes on"):
                 log.append([alliance.entry(2)])
             assert gauge(server, "tlog_signer_away") == 1
             assert log.checkpoint().tree_size == 5
             assert [entry for _, entry in log.entries(4)] == [alliance.entry(1)]
             signer = start_signer(tmp_path, *signer_arguments(tmp_path))
+            wait_until(lambda: signing_problem(server) is None)
+            assert (gauge(server, "tlog_signer_away"), gauge(server, "tlog_ready")) == (0, 1)
+            assert log.checkpoint().note == note
             (appended,) = log.append([alliance.entry(3)])
             # What was asked for while it was away came first, so that no size was signed twice.
             assert appended.leaf_index == 6

@@ -15,7 +15,7 @@ from server.metrics import Metrics
 from server.metrics_http import serve_metrics
 from server.publisher import CheckpointFeed
 from tlog.cosignature import CosignatureSigner
-from tlog.errors import StorageError, StoreFullError
+from tlog.errors import SignerAwayError, StorageError, StoreFullError
 from tlog.log import Log
 from tlog.log_view import SignedCheckpoint
 from tlog.note import add_signatures, parse_note
@@ -61,6 +61,17 @@ def test_a_failed_commit_counts_until_one_succeeds_or_it_is_long_ago(monkeypatch
     watch.failed(StorageError("again"))
     now_s += 31.0
     assert watch.look() is None
+
+
+def test_a_signer_that_is_back_takes_its_own_failure_away_and_no_other() -> None:
+    watch = CommitWatch()
+    watch.failed(SignerAwayError("nobody answers"))
+    assert "nobody answers" in str(watch.look())
+    watch.signer_is_back()
+    assert watch.look() is None
+    watch.failed(StorageError("the disk is gone"))
+    watch.signer_is_back()
+    assert "the disk is gone" in str(watch.look())
 
 
 def test_a_commit_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

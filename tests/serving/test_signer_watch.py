@@ -1,0 +1,51 @@
+"""The watch over a signer, with a real one: it is told, and held for, when it is not the log's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from _support.real_signer import signing
+
+from server import signer_watch
+from server.metrics import Metrics
+from server.signer_watch import SignerWatch
+from server.signing_guard import SigningGuard
+from tlog.errors import SignerAwayError
+from tlog.key_file import write_key_file
+from tlog.note import Signer
+from tlog.remote_signer import RemoteSigner, SignerLine
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def test_a_signer_that_answers_and_does_not_hold_the_logs_key_is_told_as_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signer_watch, "ASK_EVERY_S", 0.02)
+    held, other = Signer.generate("log.example/a"), Signer.generate("log.example/a")
+    write_key_file(tmp_path / "log.key", held)
+
+    async def watched(vkey: str, guard: SigningGuard, metrics: Metrics, is_so: Callable[[], bool]) -> None:
+        watch = SignerWatch(guard, metrics)
+        line = SignerLine(tmp_path / "signer.sock", timeout_s=10.0, on_change=watch.changed)
+        watch.start(line, RemoteSigner(line, vkey))
+        await until(is_so)
+        await watch.stop()
+        line.close()
+
+    with signing(tmp_path, "--key", tmp_path / "log.key", "--new-state"):
+        guard, metrics = SigningGuard(), Metrics()
+        asyncio.run(watched(other.vkey, guard, metrics, lambda: guard.read_only is not None))
+        with pytest.raises(SignerAwayError, match="does not hold the key"):
+            guard.require_signing()
+        assert metrics.registry.get_sample_value("tlog_signer_away") == 1
+        # The same guard: it goes on as soon as the key is the one that is held.
+        asyncio.run(watched(held.vkey, guard, metrics, lambda: guard.read_only is None))
+        guard.require_signing()
