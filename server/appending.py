@@ -7,9 +7,10 @@ between is the sequencer's, or a worker's line to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeAlias
 
@@ -17,7 +18,7 @@ from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.callers import Caller
 from server.crowd import Crowd
-from server.gathering import Gathering, GatheringHere
+from server.gathering import Gathering
 from server.metrics import Metrics
 from server.proofs import consistency, encode_range
 from server.publisher import CheckpointFeed
@@ -27,6 +28,7 @@ from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
 from server.together import Together
 from server.tracing import Trace
 from server.turns import Turns
+from server.view_of_turn import ViewOfTurn
 from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError, TlogError
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.v1 import log_pb2
@@ -38,7 +40,7 @@ MAX_TRIP_ENTRIES = 512
 MAX_INLINE_BYTES = 2_048
 """A lone entry up to this size is looked up and verified in the event loop: a trip to a thread takes longer.
 The price: where the index is not in memory, the loop waits for the disk."""
-MAX_INLINE_ANSWERS = 16
+MAX_INLINE_ANSWERS = 32
 """So many are made in one turn of the event loop, 50 to 200 microseconds each."""
 MAX_INLINE_ENTRIES = 256
 """An answer about more entries than that is made in a thread."""
@@ -137,9 +139,7 @@ class Appending:
         self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
             threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
         )
-        self._answering_here: GatheringHere[_Done, log_pb2.AppendResponse] = GatheringHere(
-            self._answer, max_items=MAX_INLINE_ANSWERS
-        )
+        self._views = ViewOfTurn(log.view_before_mark, max_uses=MAX_INLINE_ANSWERS)
 
     async def append(
         self, request: log_pb2.AppendRequest, caller: Caller, trace: Trace | None = None
@@ -182,11 +182,12 @@ class Appending:
                 return await self._answer_for(verified, request, caller, trace)
             future = self._submit(verified, caller, entries)
             # From here on the call counts until the sequencer has dealt with it, whatever its client does.
-            future.add_done_callback(_closer(counted.pop_all()))
-        sequenced = await asyncio.shield(future)
+            told: asyncio.Future[Sequenced] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(partial(self._dealt_with, told, counted.pop_all(), caller, entries))
+        sequenced = await told
         if trace is not None:
             trace.sequenced(verified_s, sequenced)
-        return await self._answer_for(sequenced, request, caller, trace, was_alone=is_alone)
+        return await self._answer_for(sequenced, request, caller, trace)
 
     @property
     def _is_held_up(self) -> bool:
@@ -201,12 +202,33 @@ class Appending:
         self, verified: list[VerifiedEntry], caller: Caller, entries: list[bytes]
     ) -> asyncio.Future[Sequenced]:
         try:
-            future = self._together.submit(verified, caller.name)
+            return self._together.submit(verified, caller.name)
         except QuotaError as error:
             self._refused.note(caller, entries, error)
             raise
-        future.add_done_callback(lambda done: self._note_refusal(done, caller, entries))
-        return future
+
+    def _dealt_with(
+        self,
+        told: asyncio.Future[Sequenced],
+        counted: ExitStack,
+        caller: Caller,
+        entries: list[bytes],
+        future: asyncio.Future[Sequenced],
+    ) -> None:
+        """Count a call no more, and tell it what became of it, unless its client went away."""
+        counted.close()
+        error = None if future.cancelled() else future.exception()
+        # One that was kept back, or whose quota another process keeps, is refused after it was submitted.
+        if isinstance(error, QuotaError):
+            self._refused.note(caller, entries, error)
+        if told.done():
+            return
+        if future.cancelled():
+            told.cancel()
+        elif error is not None:
+            told.set_exception(error)
+        else:
+            told.set_result(future.result())
 
     def _hand_over(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
         future = self._sequencer.submit(entries)
@@ -224,19 +246,12 @@ class Appending:
                 asyncio.get_running_loop().call_later(wait_s, self._verifying.resume)
             self._verifying.resume()
 
-    def _note_refusal(self, done: asyncio.Future[Sequenced], caller: Caller, entries: list[bytes]) -> None:
-        # One that was kept back, or whose quota another process keeps, is refused after it was submitted.
-        if not done.cancelled() and isinstance(error := done.exception(), QuotaError):
-            self._refused.note(caller, entries, error)
-
     async def _answer_for(
         self,
         sequenced: Sequenced,
         request: log_pb2.AppendRequest,
         caller: Caller,
         trace: Trace | None,
-        *,
-        was_alone: bool = False,
     ) -> log_pb2.AppendResponse:
         outcome, signed = sequenced.outcome, sequenced.checkpoint
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
@@ -246,12 +261,8 @@ class Appending:
                 trace.stage("publish", committed_s)
         done = _Done(outcome, signed, request.trusted_tree_size)
         sequenced_s = perf_counter()
-        if _is_short(done) and was_alone and not self._backlog.entries:
-            # At once: nobody else is there whose answer could share a view with it.
-            with self._log.view_before_mark() as view:
-                answer = _response(view, done)
-        elif _is_short(done):
-            answer = await self._answering_here.put(done)
+        if _is_short(done):
+            answer = _response(await self._views.get(), done)
         else:
             # What is durable is answered without queueing behind those who only read.
             answer = await self._answering.put(done, weight=len(outcome.leaf_indices), lane=caller.name)
@@ -331,15 +342,6 @@ def _is_short(done: _Done) -> bool:
     return new == len(outcome.leaf_indices) <= MAX_INLINE_ENTRIES and (
         trusted == 0 or abs(done.checkpoint.tree_size - trusted) <= MAX_INLINE_GROWTH
     )
-
-
-def _closer(counted: ExitStack) -> Callable[[asyncio.Future[Sequenced]], None]:
-    def close(future: asyncio.Future[Sequenced]) -> None:
-        counted.close()
-        if not future.cancelled():
-            future.exception()  # seen: its client may have gone away, and nobody else will look
-
-    return close
 
 
 def _checked_batch(entries: Sequence[bytes]) -> tuple[list[bytes], int]:

@@ -3,14 +3,13 @@
 A trip to a thread and back costs more than most of what is done there for one small call. So there is no trip
 for every call: what arrives while all trips are under way, or held, waits and goes together with the next.
 Nothing here waits by the clock; a lone call is taken at once. Who brings little goes before the rest of what
-another brought (`server.fair_queue`). What takes less time than a trip is done in the event loop, by
-`GatheringHere`.
+another brought (`server.fair_queue`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -150,45 +149,6 @@ class Gathering(Generic[Item, Result]):
         self._weights[lane] -= weight
         if not self._weights[lane]:
             del self._weights[lane]
-
-
-class GatheringHere(Generic[Item, Result]):
-    """Does one kind of work in the event loop that made it: what comes in one turn of it goes together."""
-
-    def __init__(
-        self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], *, max_items: int
-    ) -> None:
-        """Do `work`, which gives every item a result or an exception, for up to `max_items` a turn."""
-        self._work = work
-        self._max_items = max_items
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._loop = asyncio.get_running_loop()
-
-    def put(self, item: Item) -> asyncio.Future[Result]:
-        """Let an item wait for the next turn; the future ends with its result or exception.
-
-        Cancelling it withdraws the item.
-        """
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting.append((item, future))
-        if len(self._waiting) == 1:
-            self._loop.call_soon(self._turn)
-        return future
-
-    def _turn(self) -> None:
-        taken = [self._waiting.popleft() for _ in range(min(self._max_items, len(self._waiting)))]
-        if self._waiting:  # others are heard before these
-            self._loop.call_soon(self._turn)
-        taken = [(item, future) for item, future in taken if not future.done()]
-        if not taken:
-            return
-        items, futures = zip(*taken, strict=True)
-        results: Sequence[Result | Exception]
-        try:
-            results = self._work(items)
-        except Exception as error:  # noqa: BLE001 - handed to everybody who waits for it
-            results = [error] * len(items)
-        _settle(futures, results)
 
 
 def _settle(futures: Sequence[asyncio.Future[Result]], results: Sequence[Result | Exception]) -> None:

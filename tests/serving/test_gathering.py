@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.gathering import Gathering, GatheringHere
+from server.gathering import Gathering
 
 MAX_WEIGHT = 10
 
@@ -165,50 +165,6 @@ def test_nobody_waits_for_a_trip_that_was_called_off() -> None:
             await called_off
         work.gate.set()
         assert await under_way == 4
-
-    run(scenario())
-
-
-def test_work_done_in_the_loop_takes_together_what_comes_in_one_turn_and_leaves_room_for_others() -> None:
-    async def scenario() -> None:
-        work = Work()
-        gather: GatheringHere[int, int] = GatheringHere(work, max_items=2)
-        heard: list[int] = []
-        futures = [gather.put(item) for item in (2, 4, 6)]
-        asyncio.get_running_loop().call_soon(lambda: heard.append(len(work.trips)))
-        assert await asyncio.gather(*futures) == [4, 8, 12]
-        assert work.trips == [[2, 4], [6]]
-        assert heard == [1]
-        assert await gather.put(8) == 16
-
-    run(scenario())
-
-
-def test_work_done_in_the_loop_fails_for_its_own_item_or_for_all_of_its_turn() -> None:
-    async def scenario() -> None:
-        gather: GatheringHere[int, int] = GatheringHere(Work(), max_items=10)
-        good, odd = gather.put(2), gather.put(3)
-        assert await good == 4
-        with pytest.raises(ValueError, match="3 is odd"):
-            await odd
-        for future in [gather.put(99), gather.put(2)]:
-            with pytest.raises(RuntimeError, match="whole trip"):
-                await future
-
-    run(scenario())
-
-
-def test_an_item_that_is_cancelled_before_its_turn_is_not_done() -> None:
-    async def scenario() -> None:
-        work = Work()
-        gather: GatheringHere[int, int] = GatheringHere(work, max_items=10)
-        gone, kept = gather.put(2), gather.put(4)
-        gone.cancel()
-        assert await kept == 8
-        assert work.trips == [[4]]
-        gather.put(6).cancel()
-        await asyncio.sleep(0)
-        assert work.trips == [[4]]
 
     run(scenario())
 

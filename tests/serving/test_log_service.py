@@ -146,20 +146,22 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
     asyncio.run(scenario())
 
 
-def test_who_is_alone_is_answered_at_once_and_those_who_come_together_share_a_view() -> None:
+def test_answers_that_come_together_share_a_view() -> None:
     async def scenario() -> None:
         alliance = Alliance()
         running = Running(alliance)
-        together = running.service._appending._answering_here
-        with patch.object(together, "put", wraps=together.put) as put:
-            alone = await running.append([alliance.entry(1)])
-            assert put.call_count == 0
-            two = await asyncio.gather(
-                running.append([alliance.entry(2)]), running.append([alliance.entry(3)])
-            )
-            assert put.call_count >= 1
+        running.store.gate.clear()
+        calls = [running.append(alliance.entries(0, 1))]
+        await running.until("tlog_verify_seconds_count", 1)
+        calls += [running.append([alliance.entry(number)]) for number in range(1, 9)]
+        await running.until("tlog_sequencer_queue_entries", 9)
+        views = running.service._appending._views
+        with patch.object(views, "_open_view", wraps=views._open_view) as opened:
+            running.store.gate.set()
+            answers = await asyncio.gather(*calls)
+        assert opened.call_count == 2, "one for the lone call, one for the eight of the next commit"
         size = len(alliance.governance)
-        assert sorted(answer.results[0].leaf_index for answer in (alone, *two)) == [size, size + 1, size + 2]
+        assert sorted(answer.results[0].leaf_index for answer in answers) == [*range(size, size + 9)]
         await running.stop()
 
     asyncio.run(scenario())

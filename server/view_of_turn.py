@@ -1,0 +1,44 @@
+"""One view of the log for all that is read in one turn of the event loop.
+
+Answers to calls of one commit are made one after the other, and neighbours' proofs share most of their nodes:
+so they share the view, and what it has read. Nobody is shown an older log than it was told of: the view is
+closed by the loop itself, before anything is heard that was told to the loop after it was opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+
+from tlog.log_view import LogView
+
+
+class ViewOfTurn:
+    """Opens views and closes them; belongs to the event loop that made it."""
+
+    def __init__(self, open_view: Callable[[], AbstractContextManager[LogView]], *, max_uses: int) -> None:
+        """Share what `open_view` opens `max_uses` times a turn, so that others are heard between many."""
+        self._open_view = open_view
+        self._max_uses = max_uses
+        self._uses = 0
+        self._view: LogView | None = None
+        self._closing = ExitStack()
+        self._loop = asyncio.get_running_loop()
+
+    async def get(self) -> LogView:
+        """Return the view of this turn, or of a later one; it is not to be used after the next `await`.
+
+        Raises what opening it raises.
+        """
+        while self._uses >= self._max_uses:
+            await asyncio.sleep(0)
+        if self._view is None:
+            self._view = self._closing.enter_context(self._open_view())
+            self._loop.call_soon(self._close)
+        self._uses += 1
+        return self._view
+
+    def _close(self) -> None:
+        self._view, self._uses = None, 0
+        self._closing.close()
