@@ -1,8 +1,9 @@
 """Look at everything that is stored, over and over, at a bounded rate; what is wrong stops the signing.
 
 Memory and disks flip bits long after they were written. A round goes through all leaves, one tile at a time,
-each in a snapshot of its own; then the upper tiles and the root. `tlog fsck` looks at more (signatures,
-rules, pages), and says of everything that is wrong where it is; this one only has to notice, and soon.
+each in a snapshot of its own, together with the two stored checkpoints; then the upper tiles and the root.
+`tlog fsck` looks at more (signatures of entries, rules, pages), and says of everything that is wrong where it
+is; this one only has to notice, and soon.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from server.signing_guard import DAMAGE_WAY_OUT
 from tlog.errors import CorruptionError, StorageError
 from tlog.log import Log
 from tlog.stored_leaves import check_stored_leaves, check_stored_root
+from tlog.stored_notes import StoredNotes
 from tlog.tiles import TILE_WIDTH
 
 _LOGGER = logging.getLogger("tlog.scrub")
@@ -40,6 +42,7 @@ class Scrub:
         ended: Callable[[str, str], None],
     ) -> None:
         self._log = log
+        self._notes = StoredNotes(log.vkey)
         self._metrics = metrics
         self._entries_per_s = entries_per_s
         self._found = found
@@ -83,6 +86,7 @@ class Scrub:
         while not self._stop.is_set():
             started_s = monotonic()
             with self._log.view() as view:
+                self._notes.check(view)
                 if index * TILE_WIDTH >= view.tree_size:
                     check_stored_root(view)
                     self._metrics.scrub_round()

@@ -114,6 +114,7 @@ LAYERS = (
             "tlog.log_view",
             "tlog.right_edge",
             "tlog.stored_leaves",
+            "tlog.stored_notes",
             "tlog.mark_check",
             "tlog.marked_store",
             "tlog.mark_adoption",

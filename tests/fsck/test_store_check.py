@@ -243,6 +243,19 @@ def test_a_wrong_signature_on_the_published_checkpoint_is_named(sound: SoundLog,
     assert (finding.part, finding.place) == (Part.CHECKPOINT, "meta published")
 
 
+@pytest.mark.parametrize("name", [b"committed", b"published"])
+def test_a_flipped_bit_in_the_origin_line_of_a_checkpoint_is_named(
+    sound: SoundLog, store: Path, name: bytes
+) -> None:
+    row = row_of(store, "meta", name)
+    flip_bytes(store, row.start + 3, 1)
+    flipped = row_of(store, "meta", name).value
+    assert flipped != row.value
+    assert len(flipped.split(b"\n")) == len(row.value.split(b"\n"))
+    finding = only(check(sound, store))
+    assert (finding.part, finding.place) == (Part.CHECKPOINT, f"meta {name.decode()}")
+
+
 def test_without_any_valid_signature_there_is_no_root_and_that_is_said(sound: SoundLog, store: Path) -> None:
     for name in (b"committed", b"published"):
         row = row_of(store, "meta", name)

@@ -15,8 +15,9 @@ from _support.log_directory import CONFIG, make_log_directory, serving
 from server.metrics import Metrics
 from server.scrub import Scrub
 from tlog.client import LogClient
-from tlog.errors import CorruptionError, TlogError
+from tlog.errors import CorruptionError, MalformedError, TlogError
 from tlog.log import Log
+from tlog.log_view import LogView
 from tlog.policy import parse_policy
 from tlog.stored_leaves import check_newest_leaves
 
@@ -96,9 +97,29 @@ def test_a_flipped_bit_is_found(tmp_path: Path, table: str, key: bytes, offset: 
         assert sample(metrics, "tlog_scrub_failures_total") == 1
 
 
-def test_a_scrub_that_meets_what_it_was_not_made_for_ends_loudly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slot", [b"committed", b"published"])
+@pytest.mark.parametrize(
+    "offset", [3, len(Alliance().origin), -3], ids=["origin", "end of its line", "signature"]
+)
+def test_a_flipped_bit_in_a_stored_checkpoint_is_found(tmp_path: Path, slot: bytes, offset: int) -> None:
     with fill(tmp_path / "store", Alliance()) as log:
-        flip_bytes_in(log, "meta", b"committed", len(log.origin))  # the end of the note's first line
+        flip_bytes_in(log, "meta", slot, offset)
+        scrub, metrics, found = scrubbing(log)
+        scrub.start()
+        wait_for(lambda: bool(found))
+        scrub.stop()
+        assert f"the stored {slot.decode()} checkpoint is not as it was signed" in str(found[0])
+        assert sample(metrics, "tlog_scrub_failures_total") == 1
+
+
+def test_a_scrub_that_meets_what_it_was_not_made_for_ends_loudly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(view: LogView, tile_index: int) -> int:
+        raise MalformedError(f"tile {tile_index}")
+
+    monkeypatch.setattr("server.scrub.check_stored_leaves", meet)
+    with fill(tmp_path / "store", Alliance()) as log:
         scrub, metrics, found = scrubbing(log)
         scrub.start()
         wait_for(lambda: bool(found))
@@ -119,9 +140,16 @@ def flip_bytes_in(log: Log, table: str, key: bytes, offset: int) -> None:
     environment.write(flip)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_server_stops_signing_when_a_stored_entry_is_flipped_underneath(
-    tmp_path: Path, workers: int
+@pytest.mark.parametrize(
+    ("workers", "table", "key", "offset", "what"),
+    [
+        (0, "meta", b"published", 3, "the stored published checkpoint is not as it was signed"),
+        (1, "entries", number(77), 100, "stored entry 77 hashes to"),
+    ],
+    ids=["origin line", "entry, with workers"],
+)
+def test_a_server_stops_signing_when_what_it_stored_is_flipped_underneath(
+    tmp_path: Path, workers: int, table: str, key: bytes, offset: int, what: str
 ) -> None:
     alliance = Alliance()
     scrub = f"[scrub]\nentries_per_s = 100000.0\n[server]\nworkers = {workers}\n"
@@ -131,9 +159,9 @@ def test_a_server_stops_signing_when_a_stored_entry_is_flipped_underneath(
     policy = parse_policy(f"log {alliance.signer.vkey}\nquorum none\n".encode())
     with serving(config) as server, LogClient(server.grpc_address, policy, checkpoint_file=None) as client:
         client.append([alliance.entry(1000)])
-        row = row_of(tmp_path / "log" / "store", "entries", number(77))
-        flip_bytes(tmp_path / "log" / "store", row.start + 100)
-        wait_for(lambda: "stored entry 77 hashes to" in server.errors)
+        row = row_of(tmp_path / "log" / "store", table, key)
+        flip_bytes(tmp_path / "log" / "store", row.start + offset)
+        wait_for(lambda: what in server.errors)
 
         def is_refused() -> bool:
             try:
@@ -143,7 +171,10 @@ def test_a_server_stops_signing_when_a_stored_entry_is_flipped_underneath(
             return False
 
         wait_for(is_refused)
-        assert client.checkpoint().tree_size >= 305
+        if (
+            table == "entries"
+        ):  # what is published is refused by whoever reads it where it is not as it was signed
+            assert client.checkpoint().tree_size >= 305
 
 
 @pytest.mark.parametrize(("index", "is_newest"), [(100, False), (600, True), (604, True)])
