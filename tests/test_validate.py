@@ -188,6 +188,33 @@ def test_verifying_each_by_itself_gives_every_entry_its_own_answer(alliance: All
     assert verify_each([], ORIGIN) == []
 
 
+def test_no_signature_is_verified_of_an_entry_that_is_there_and_everything_else_is(
+    alliance: Alliance,
+) -> None:
+    good, forged = alliance.entry(1), bytearray(alliance.entry(2))
+    forged[-130] ^= 1  # in the signature
+    entries = [bytes(forged), b"", good, alliance.entry(3, origin="x")]
+    asked = []
+
+    def is_present(name: bytes, hashed: bytes) -> bool:
+        asked.append((name, hashed))
+        return hashed == leaf_hash(bytes(forged))
+
+    there, malformed, verified, elsewhere = verify_each(entries, ORIGIN, is_present)
+    assert isinstance(there, VerifiedEntry)
+    assert there.entry == bytes(forged)
+    assert verified == verify_entry(good, ORIGIN)
+    assert asked == [(there.identity, there.leaf_hash), (verified.identity, verified.leaf_hash)]
+    assert [one.reason for one in (malformed, elsewhere) if isinstance(one, RefusedError)] == [
+        RefusalReason.MALFORMED_ENVELOPE,
+        RefusalReason.WRONG_ORIGIN,
+    ]
+    with pytest.raises(BatchRefusedError) as caught:
+        verify_entries([good, bytes(forged)], ORIGIN, lambda *_: False)
+    assert caught.value.refusals[1].reason is RefusalReason.BAD_SIGNATURE
+    assert verify_entries([bytes(forged)], ORIGIN, is_present) == [there]
+
+
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_and_raise_nothing_else(data: bytes) -> None:
     with pytest.raises(RefusedError):

@@ -141,72 +141,53 @@ def verify_entries(
     `is_present` says whether the entry of an identity and a leaf hash is in the log: then its signatures were
     verified when it came there, and are not again.
     """
-    if is_present is not None:
-        return _verify_new(entries, origin, is_present)
-    parsed, refusals = _parse_and_verify(entries, origin)
+    vouched, refusals = _verify(entries, origin, is_present)
     if refusals:
         raise BatchRefusedError(dict(sorted(refusals.items())))
-    return [_vouched(entry, *parsed[position]) for position, entry in enumerate(entries)]
+    return list(vouched.values())
 
 
-def _verify_new(entries: Sequence[bytes], origin: str, is_present: IsPresent) -> list[VerifiedEntry]:
-    vouched: list[VerifiedEntry] = []
+def verify_each(
+    entries: Sequence[bytes],
+    origin: str,
+    is_present: IsPresent | None = None,
+    *,
+    business_keys: bool = True,
+) -> list[VerifiedEntry | RefusedError]:
+    """Verify every entry of a batch by itself: what `verify_entry` returns for it, or the error it raises.
+
+    `is_present` is as for `verify_entries`. Without `business_keys` those are left out (), for somebody who
+    indexes none.
+    """
+    vouched, refusals = _verify(entries, origin, is_present, business_keys=business_keys)
+    return [refusals.get(position) or vouched[position] for position in range(len(entries))]
+
+
+def _verify(
+    entries: Sequence[bytes], origin: str, is_present: IsPresent | None, *, business_keys: bool = True
+) -> tuple[dict[int, VerifiedEntry], dict[int, RefusedError]]:
+    """Return, by position, what may be handed out unless it is refused, and what is refused."""
+    vouched: dict[int, VerifiedEntry] = {}
     unverified: list[tuple[int, Envelope]] = []
     refusals: dict[int, RefusedError] = {}
+    # One step for the whole batch, then the next: checking a signature drives everything else out of the
+    # processor's caches, so that the other steps would be dearer if each entry went through all of them.
     for position, entry in enumerate(entries):
         try:
             envelope, event = _parse_entry(entry, origin)
         except RefusedError as error:
             refusals[position] = error
             continue
-        # Handed out only when the signatures below are good.
-        candidate = _vouched(entry, envelope, event)
-        vouched.append(candidate)
-        if not is_present(candidate.identity, candidate.leaf_hash):
+        candidate = _vouched(entry, envelope, event, business_keys=business_keys)
+        vouched[position] = candidate
+        if is_present is None or not is_present(candidate.identity, candidate.leaf_hash):
             unverified.append((position, envelope))
     for position, envelope in unverified:
         try:
             _verify_signatures(envelope)
         except RefusedError as error:
             refusals[position] = error
-    if refusals:
-        raise BatchRefusedError(dict(sorted(refusals.items())))
-    return vouched
-
-
-def verify_each(
-    entries: Sequence[bytes], origin: str, *, business_keys: bool = True
-) -> list[VerifiedEntry | RefusedError]:
-    """Verify every entry of a batch by itself: what `verify_entry` returns for it, or the error it raises.
-
-    Without `business_keys` those are left out (), for somebody who indexes none.
-    """
-    parsed, refusals = _parse_and_verify(entries, origin)
-    return [
-        refusals.get(position) or _vouched(entry, *parsed[position], business_keys=business_keys)
-        for position, entry in enumerate(entries)
-    ]
-
-
-def _parse_and_verify(
-    entries: Sequence[bytes], origin: str
-) -> tuple[dict[int, tuple[Envelope, Event]], dict[int, RefusedError]]:
-    """Return, by position, what is well-formed, and what is refused, for its form or for a signature."""
-    parsed: dict[int, tuple[Envelope, Event]] = {}
-    refusals: dict[int, RefusedError] = {}
-    # One step for the whole batch, then the next: checking a signature drives everything else out of the
-    # processor's caches, so that the other steps would be dearer if each entry went through all of them.
-    for position, entry in enumerate(entries):
-        try:
-            parsed[position] = _parse_entry(entry, origin)
-        except RefusedError as error:
-            refusals[position] = error
-    for position, (envelope, _) in parsed.items():
-        try:
-            _verify_signatures(envelope)
-        except RefusedError as error:
-            refusals[position] = error
-    return parsed, refusals
+    return vouched, refusals
 
 
 def _parse_entry(entry: bytes, origin: str) -> tuple[Envelope, Event]:
