@@ -6,6 +6,9 @@ the store is made beside its place, checked as `tlog fsck` checks, and put there
 restored: the server signs on top of it when its high-water mark vouches for it, or when governance accepts
 the loss.
 
+Each signature is verified once, before anything is written. Whenever entries are read again, from the copy
+or from the store that was made, they are hashed, and have to have the root under which that was done.
+
 What a crash leaves behind: what was there before, and a half-made store that the next run throws away. A
 crash between the two renames of `_put_in_place` leaves both under other names, and nothing in the place.
 """
@@ -17,6 +20,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tlog.backup.copy import Copy
@@ -43,6 +47,7 @@ from tlog.tile_source.base import TileSource
 from tlog.tile_source.export import require_beginning
 from tlog.tile_source.trust import LogKeys, OpenCheckpoint, SignedByLog
 from tlog.tile_source.verified import VerifiedTiles
+from tlog.validate import VerifiedEntry, verify_entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +265,7 @@ def _build(plan: Plan, building: Path, opens: OpenCheckpoint, show: ShowStage) -
             building,
             origin=checkpoint.origin,
             vkey=plan.newest.vkey,
-            entries=(entry for _, entry in plan.tiles.entries(0, checkpoint.tree_size)),
+            entries=_verified_entries(plan.tiles),
             is_governance=lambda _, entry: is_governance(entry.event),
             committed=plan.newest.note,
             published=_published(plan, opens),
@@ -268,6 +273,21 @@ def _build(plan: Plan, building: Path, opens: OpenCheckpoint, show: ShowStage) -
             previous_size=None if previous_size is None else NUMBER.pack(previous_size),
             progress=bar.advance,
         )
+
+
+def _verified_entries(tiles: VerifiedTiles) -> Iterator[VerifiedEntry]:
+    """Yield the entries of a plan.
+
+    They are read anew, and must lead to the plan's root again: so they are, to the bit (else SHA-256 is
+    broken), those whose signatures the plan verified, and no signature is verified twice.
+    """
+    for leaves in tiles.leaves(0, tiles.tree_size, entries=True):
+        is_present = partial(_is_among, frozenset(leaves.hashes))
+        yield from verify_entries(leaves.entries or (), tiles.checkpoint.origin, is_present)
+
+
+def _is_among(leaf_hashes: frozenset[bytes], identity: bytes, leaf_hash: bytes) -> bool:
+    return leaf_hash in leaf_hashes
 
 
 def _published(plan: Plan, opens: OpenCheckpoint) -> bytes:
@@ -284,7 +304,8 @@ def _published(plan: Plan, opens: OpenCheckpoint) -> bytes:
 def _check_built(plan: Plan, building: Path, show: ShowStage) -> None:
     log = (plan.newest.checkpoint.origin, plan.newest.vkey)
     with show("checked again", plan.tree_size) as bar:
-        report = check_store(building, [log], progress=bar.advance).report
+        # Read back from the disk and hashed, they are held against the root that the plan verified all under.
+        report = check_store(building, [log], progress=bar.advance, verified=plan.newest.checkpoint).report
     _require_sound(
         report, f"what was written to {building} is not what was verified: look at disk and memory"
     )

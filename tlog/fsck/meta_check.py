@@ -75,6 +75,21 @@ class StoredMeta:
             )
         self._check_published(findings, verdict, published_root, log_vkeys)
 
+    def check_verified(self, findings: Findings, verdict: TreeVerdict, verified: Checkpoint) -> None:
+        """Hold the entries against a tree of which the caller has verified every signature.
+
+        Where both have one root, they are the same to the bit (else SHA-256 is broken), signatures as well.
+        """
+        if verdict.entries_root != verified.root_hash:
+            findings.add(
+                self._finding(
+                    Part.CHECKPOINT,
+                    COMMITTED,
+                    "the entries are not those whose signatures were verified",
+                    {"entries": verdict.entries_root.hex(), "verified": verified.root_hash.hex()},
+                )
+            )
+
     def check_governance_head(self, findings: Findings, head: bytes | None) -> None:
         """Hold the head of the governance list against the one that the entries make."""
         row = self.rows.get(GOVERNANCE_HEAD_NAME)

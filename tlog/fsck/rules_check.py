@@ -16,20 +16,24 @@ from tlog.membership import Registry
 from tlog.monitor.judge import ALONE, Authority, JudgedEntry, judge
 from tlog.monitor.judge import Finding as BrokenRule
 from tlog.monitor.replay import SLICE_ENTRIES
-from tlog.validate import VerifiedEntry, verify_each
+from tlog.validate import IsPresent, VerifiedEntry, verify_each
 
 MAX_BROKEN: Final = 1_000
 """How many broken rules are kept in full."""
 
 
 class RulesCheck:
-    """Judges entries in order, and folds the membership out of them; `threads` verify signatures."""
+    """Judges entries in order, and folds the membership out of them; `threads` verify signatures.
 
-    def __init__(self, origin: str, threads: Executor) -> None:
+    `is_present` is as for `tlog.validate.verify_each`.
+    """
+
+    def __init__(self, origin: str, threads: Executor, is_present: IsPresent | None = None) -> None:
         self._authority = Authority(Registry.EMPTY)
         self.governance_entries = 0
         self._origin = origin
         self._threads = threads
+        self._is_present = is_present
         self._broken: list[BrokenRule] = []
         self._broken_count = 0
         self.gap: int | None = None
@@ -96,7 +100,8 @@ class RulesCheck:
         return [outcome for part in parts for outcome in part]
 
     def _verify_slice(self, entries: Sequence[bytes | None]) -> list[VerifiedEntry | RefusedError]:
-        verified = iter(verify_each([entry for entry in entries if entry is not None], self._origin))
+        present = [entry for entry in entries if entry is not None]
+        verified = iter(verify_each(present, self._origin, self._is_present))
         return [_MISSING if entry is None else next(verified) for entry in entries]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from tlog.checkpoint import Checkpoint
 from tlog.fsck.findings import Finding, Findings, Fix, Part, Report
 from tlog.fsck.index_check import ExpectedRows
 from tlog.fsck.meta_check import StoredMeta, read_meta_rows
@@ -63,14 +64,17 @@ def check_store(
     replace_entry: ReplaceEntry = lambda _, entry: entry,
     on_fix: Callable[[Fix], None] = lambda _: None,
     other_note: bytes | None = None,
+    verified: Checkpoint | None = None,
 ) -> CheckedStore:
     """Check everything in the store in a directory, also beside a server that writes to it.
 
     `logs` are the (origin, vkey) that it may be of. `on_size` is told how many entries there are, `progress`
     how many more were checked, `on_fix` every row that is to be mended and what it has to be. `other_note` is
     a checkpoint of the same size, from elsewhere, to go by where the stored one has no valid signature.
-    Raises ConfigError when the store is another log's, NotFoundError when there is none, CorruptionError when
-    nothing of it can be read, StorageError when the disk does not answer.
+    `verified` is of a tree of which the caller has verified every signature: none is verified again, and a
+    store with any other entries than that tree's is not sound. Raises ConfigError when the store is another
+    log's, NotFoundError when there is none, CorruptionError when nothing of it can be read, StorageError when
+    the disk does not answer.
     """
     with ExitStack() as stack:
         file = stack.enter_context(open_data_file(directory))
@@ -78,7 +82,7 @@ def check_store(
         findings = Findings(on_fix)
         meta = read_meta_rows(file, logs, findings, other_note)
         on_size(meta.tree_size)
-        checking = _Checking(file, meta, findings, stack, threads, replace_entry)
+        checking = _Checking(file, meta, findings, stack, threads, replace_entry, verified)
         checking.entries(progress)
         checking.tiles()
         checking.indexes()
@@ -97,6 +101,7 @@ class _Checking:
         stack: ExitStack,
         threads: ThreadPoolExecutor,
         replace_entry: ReplaceEntry,
+        verified: Checkpoint | None,
     ) -> None:
         self._file = file
         self._meta = meta
@@ -109,7 +114,9 @@ class _Checking:
             inner_nodes=True,
             make_shelf=lambda: Shelf(stack),
         )
-        self._rules = RulesCheck(meta.origin, threads)
+        # Each entry is taken to be in the verified tree; its root says in the end whether all of them are.
+        self._verified = verified
+        self._rules = RulesCheck(meta.origin, threads, None if verified is None else lambda *_: True)
         self._expected = ExpectedRows(stack)
         self._governance: list[int] = []
         self._governance_head_leaf = b""
@@ -132,6 +139,8 @@ class _Checking:
             self._published_root = self._tree.root_at([])
         self._verdict = self._tree.finish()
         self._report_entries(self._verdict)
+        if self._verified is not None:
+            self._meta.check_verified(self._findings, self._verdict, self._verified)
 
     def tiles(self) -> None:
         """Report wrong tiles, and rows that are no tile of the tree."""

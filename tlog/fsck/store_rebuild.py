@@ -54,7 +54,8 @@ def rebuild_store(
         building,
         origin=origin,
         vkey=vkey,
-        entries=entries,
+        # They are read again since they were checked, from a file with damaged pages: so they are verified.
+        entries=(verify_entry(entry, origin) for entry in entries),
         is_governance=lambda index, _: index in governance,
         committed=committed,
         published=published,
@@ -70,7 +71,7 @@ def build_store(
     *,
     origin: str,
     vkey: str,
-    entries: Iterator[bytes],
+    entries: Iterator[VerifiedEntry],
     is_governance: Callable[[int, VerifiedEntry], bool],
     committed: bytes,
     published: bytes,
@@ -81,13 +82,13 @@ def build_store(
     """Make a store in a directory of its own, in place of whatever is there.
 
     `entries` are those under `committed`, verified against it before; `is_governance` is asked for each, with
-    its leaf index. `flags` are "frozen", "restored" and "marked", where the store is. Raises RefusedError for
-    an entry that is none, and StorageError.
+    its leaf index. `flags` are "frozen", "restored" and "marked", where the store is. Raises what `entries`
+    raise, and StorageError.
     """
     shutil.rmtree(building, ignore_errors=True)
     store = LmdbStore.create(building, origin, vkey)
     try:
-        _fill(store, origin, entries, is_governance, committed, progress)
+        _fill(store, entries, is_governance, committed, progress)
         store.publish(published)
         if "frozen" in flags:
             store.set_frozen(True)
@@ -102,16 +103,15 @@ def build_store(
 
 def _fill(
     store: LmdbStore,
-    origin: str,
-    entries: Iterator[bytes],
+    entries: Iterator[VerifiedEntry],
     is_governance: Callable[[int, VerifiedEntry], bool],
     committed: bytes,
     progress: Callable[[int], None],
 ) -> None:
     edge, note = TreeEdge.EMPTY, None
-    chunk = _verified(entries, origin)
+    chunk = list(islice(entries, ENTRIES_AT_ONCE))
     while True:
-        following = _verified(entries, origin) if chunk else []
+        following = list(islice(entries, ENTRIES_AT_ONCE))
         # No log starts on a store with such a note: it is none, and the signed one comes last.
         new = b"not rebuilt to its end\n" if following else committed
         grown, tiles = integrate(edge, [entry.leaf_hash for entry in chunk])
@@ -129,10 +129,6 @@ def _fill(
         edge, note, chunk = grown, new, following
         if not chunk:
             return
-
-
-def _verified(entries: Iterator[bytes], origin: str) -> list[VerifiedEntry]:
-    return [verify_entry(entry, origin) for entry in islice(entries, ENTRIES_AT_ONCE)]
 
 
 def _put_in_place(directory: Path, building: Path) -> None:
