@@ -61,7 +61,7 @@ class LogView:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._prover: LeafProver | None = None  # for the tree that was asked about last
-        self._range_nodes: dict[tuple[int, int], bytes] = {}  # neighbours' range proofs share most of theirs
+        self._nodes: dict[tuple[int, int], bytes] = {}  # proofs about the right edge share most of theirs
 
     @property
     def tree_size(self) -> int:
@@ -139,12 +139,12 @@ class LogView:
     def prove_consistency(self, size1: int, size2: int) -> list[bytes]:
         """Prove a prefix. Requires 0 <= size1 <= size2 <= self.tree_size, else OutOfRangeError."""
         self._require_size(size2)
-        return prove_consistency(self._reader.read_node, size1, size2)
+        return prove_consistency(self._node, size1, size2)
 
     def prove_range(self, start: int, end: int, tree_size: int) -> RangeProof:
         """Prove leaves [start, end). Requires 0 <= start < end <= tree_size <= self.tree_size."""
         self._require_size(tree_size)
-        left, right = prove_range(self._range_node, start, end, tree_size)
+        left, right = prove_range(self._node, start, end, tree_size)
         return RangeProof(start=start, end=end, left=tuple(left), right=tuple(right))
 
     def root_hash(self, tree_size: int) -> bytes:
@@ -179,10 +179,10 @@ class LogView:
             yield start, run
             start += len(run)
 
-    def _range_node(self, level: int, index: int) -> bytes:
-        node = self._range_nodes.get((level, index))
+    def _node(self, level: int, index: int) -> bytes:
+        node = self._nodes.get((level, index))
         if node is None:
-            node = self._range_nodes[level, index] = self._reader.read_node(level, index)
+            node = self._nodes[level, index] = self._reader.read_node(level, index)
         return node
 
     def _require_size(self, tree_size: int) -> None:

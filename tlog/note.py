@@ -141,10 +141,13 @@ class Signer:
     name: str
     private_key: PrivateKey = field(repr=False)
     key_id: bytes = field(init=False)
+    vkey: str = field(init=False)
+    """The public half as a vkey; made once, for a log asks for it at each commit."""
 
     def __post_init__(self) -> None:
         check_own_key_name(self.name)
         object.__setattr__(self, "key_id", key_id(self.name, ED25519_NOTE, self.public_key))
+        object.__setattr__(self, "vkey", format_vkey(self.name, ED25519_NOTE, self.public_key))
 
     @classmethod
     def generate(cls, name: str) -> Self:
@@ -164,11 +167,6 @@ class Signer:
     def public_key(self) -> bytes:
         """The raw public key, 32 bytes."""
         return self.private_key.public_key
-
-    @property
-    def vkey(self) -> str:
-        """The public half as a vkey."""
-        return format_vkey(self.name, ED25519_NOTE, self.public_key)
 
     @property
     def skey(self) -> str:
