@@ -54,6 +54,8 @@ QUESTIONS = (
     "sequencer",
     "peers",
 )
+WITHOUT_TARGET = frozenset({"parts"})
+"""Asked in a full run, or by name: they say where costs come from, and a short run has five minutes."""
 
 
 class Question(Protocol):
@@ -107,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown := set(wanted) - set(names):
             parser.error(f"there is no question {', '.join(sorted(unknown))}: ask {', '.join(names)}")
         names = [name for name in names if name in wanted]
+    elif not options.full:
+        names = [name for name in names if name not in WITHOUT_TARGET]
     profile: Profile = "full" if options.full else "tiny" if options.tiny else "short"
     for peer in options.peer:
         try:
