@@ -89,7 +89,7 @@ class Cursor:
     def create(cls, directory: Path, origin: str, *, keeps_entries: bool) -> Self:
         """Make an empty cursor in a directory that has none. Raises StorageError."""
         path = directory / (MIRROR_NAME if keeps_entries else HASHES_NAME)
-        return cls(LmdbStore.create(path, origin, BINDING), keeps_entries=keeps_entries)
+        return cls._take_over(LmdbStore.create(path, origin, BINDING), keeps_entries=keeps_entries)
 
     @classmethod
     def open(cls, directory: Path, origin: str, *, keeps_entries: bool) -> Self:
@@ -105,7 +105,18 @@ class Cursor:
                 f"{directory} holds what was checked {kept}: set `mirror` back, or begin in a new state "
                 "directory, which checks everything anew"
             )
-        return cls(LmdbStore.open(directory / wanted, origin, BINDING), keeps_entries=keeps_entries)
+        return cls._take_over(
+            LmdbStore.open(directory / wanted, origin, BINDING), keeps_entries=keeps_entries
+        )
+
+    @classmethod
+    def _take_over(cls, store: LmdbStore, *, keeps_entries: bool) -> Self:
+        """Make a cursor of a store that was opened for it, or close the store, which releases its lock."""
+        try:
+            return cls(store, keeps_entries=keeps_entries)
+        except BaseException:
+            store.close()
+            raise
 
     @property
     def origin(self) -> str:

@@ -30,6 +30,7 @@ from tlog.storage.directory import sync_directory
 from tlog.storage.headroom import StoreUsage, require_address_space
 from tlog.storage.lmdb_errors import MAX_READERS, is_broken_disk, translated
 from tlog.storage.lmdb_header import DATA_FILE_NAME, check_data_file
+from tlog.storage.lmdb_lock_file import make_lock_file
 from tlog.storage.page_cache import settle_data_file
 from tlog.storage.read_gate import ReadGate
 from tlog.storage.writer_lock import WriterLock
@@ -353,6 +354,7 @@ def _checked_map_size(map_size_bytes: int) -> int:
 
 def _open(path: Path, map_size_bytes: int, *, read_only: bool, tables: int) -> lmdb.Environment:
     """Open the environment. LMDB itself takes a larger map where the data needs it."""
+    make_lock_file(path, max_readers=MAX_READERS)
     for attempt in range(1, _OPEN_ATTEMPTS + 1):
         try:
             return lmdb.open(

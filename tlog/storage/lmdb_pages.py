@@ -32,6 +32,7 @@ from tlog.storage.lmdb_header import (
     check_data_file,
     read_meta,
 )
+from tlog.storage.lmdb_lock_file import make_lock_file
 from tlog.storage.lmdb_page import (
     BIG_DATA,
     HEADER,
@@ -333,6 +334,7 @@ def open_data_file(directory: Path, transaction: int | None = None) -> Iterator[
 @contextmanager
 def _pinned(directory: Path) -> Iterator[int]:
     """Keep the newest transaction's pages from being written over; no page but the meta pages is touched."""
+    make_lock_file(directory, max_readers=MAX_READERS)
     try:
         environment = lmdb.open(
             os.fsencode(directory),
