@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tlog.durable_file import sync_directory
 from tlog.encoding import shown
 from tlog.errors import ConfigError
 
@@ -200,16 +202,39 @@ def _write(
     )
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write_new(files.key, pem, 0o600)
-    _write_new(files.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
+    try:
+        _write_new(files.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
+        sync_directory(directory)
+    except BaseException as error:
+        # A key without its certificate is good for nothing, and would stand in the way of the next attempt.
+        _remove(files.key)
+        if isinstance(error, OSError):
+            _remove(files.certificate)
+            raise ConfigError(f"{directory} cannot be written: {error.strerror}") from error
+        raise
     return files
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that was not there; where that fails, it is not there either. Raises ConfigError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
     except FileExistsError as error:
         raise ConfigError(f"{path} exists, and is not overwritten: choose another name") from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be made: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        _remove(path)
+        if isinstance(error, OSError):
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 from _support.alliance import Alliance
 from _support.log_directory import COSIGNED_CONFIG, make_log_directory, serving
 from _support.real_server import RealServer
+from _support.small_disk import mounted
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tlog.client import LogClient, RetryPolicy
@@ -30,17 +30,8 @@ FLOOR_BYTES = 12 * 2**20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a filesystem of 24 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small filesystem takes root")
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tlog-test", str(mounted)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount")
-    try:
-        yield mounted
-    finally:
-        subprocess.run(["umount", str(mounted)], check=True)
+    with mounted(tmp_path / "disk", size_bytes=DISK_BYTES) as disk:
+        yield disk
 
 
 def ready(server: RealServer) -> tuple[int, dict[str, str]]:

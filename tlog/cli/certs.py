@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlog.cli.files import make_directory
+from tlog.cli.new_directory import new_directory
 from tlog.cli.options import JsonOption
 from tlog.cli.report import remark, say_document, say_facts
 
@@ -37,10 +38,19 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Make an authority for development: ca.crt, which everybody gets, and ca.key, which nobody gets."""
-    from tlog.certificates import make_authority
+    from tlog.certificates import CertificateFiles, make_authority
 
-    make_directory(directory, mode=0o700)
-    _tell(make_authority(directory, name=name, now=datetime.now(UTC), days=days), as_json=as_json)
+    now = datetime.now(UTC)
+    if directory.is_dir():
+        made = make_authority(directory, name=name, now=now, days=days)
+    else:
+        make_directory(directory.absolute().parent)
+        with new_directory(directory) as building:
+            built = make_authority(building, name=name, now=now, days=days)
+        made = CertificateFiles(
+            certificate=directory / built.certificate.name, key=directory / built.key.name
+        )
+    _tell(made, as_json=as_json)
 
 
 @certs.command("server")

@@ -11,7 +11,7 @@ import typer
 
 from tlog.cli.files import read_file
 from tlog.cli.governance_entry import OutOption, SignOption, next_payload, sign_and_append
-from tlog.cli.keygen import VKEY_SUFFIX
+from tlog.cli.key_pair import VKEY_SUFFIX
 from tlog.cli.member_entry import parse_member_key
 from tlog.cli.options import JsonOption, LogOptions, with_log_options
 from tlog.cli.passphrase import PassphraseOption

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +12,15 @@ from typing import Annotated
 
 import typer
 
-from tlog.cli.keygen import VKEY_SUFFIX, generate_cosigner, generate_signer
+from tlog.cli.key_pair import VKEY_SUFFIX
+from tlog.cli.keygen import generate_cosigner, generate_signer
 from tlog.cli.new_directory import new_directory, write_durably
 from tlog.cli.options import JsonOption
 from tlog.cli.report import say, say_document, say_facts
 from tlog.cli.rules import catalogue_rules
 from tlog.cli.serve import CONFIG_NAME
 from tlog.cosignature import CosignatureSigner
-from tlog.errors import ConfigError, MalformedError
+from tlog.errors import ConfigError, MalformedError, StorageError
 from tlog.key_file import write_key_file
 from tlog.note import Signer
 
@@ -196,7 +199,7 @@ def init(
     if threshold > governance_keys:
         raise ConfigError(f"--threshold {threshold} is above --governance-keys {governance_keys}: lower it")
     mark_path = None if mark_directory is None else _mark_path(mark_directory)
-    with new_directory(directory) as building:
+    with _new_mark(mark_path), new_directory(directory) as building:
         made = _build(building, origin, governance_keys, threshold, mark_path, with_rules=not no_rules)
     shown_mark = directory / MARK_NAME if mark_path is None else mark_path
     if as_json:
@@ -251,9 +254,32 @@ def _mark_path(directory: Path) -> Path:
     path = directory.absolute() / MARK_NAME
     if not directory.is_dir():
         raise ConfigError(f"--mark-directory {directory} is not a directory: make it first")
-    if path.exists():
-        raise ConfigError(f"{path} is there already, perhaps another log's: name a directory for this one")
     return path
+
+
+@contextmanager
+def _new_mark(path: Path | None) -> Iterator[None]:
+    """Make an empty file for a mark outside of the log's directory; it goes when the block does not end well.
+
+    Raises ConfigError when it is there, StorageError when it cannot be made.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{path} is there already, perhaps another log's: name a directory for this one"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _build(

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tlog.cli.files import write_file
-from tlog.cli.keygen import VKEY_SUFFIX
+from tlog.cli.key_pair import free_vkey_file, write_key_pair
 from tlog.cli.options import JsonOption
 from tlog.cli.passphrase import PassphraseOption, passphrase_from
 from tlog.cli.report import remark, say_document, say_facts
 from tlog.errors import ConfigError
-from tlog.key_file import read_any_key_file, read_vkey_of, write_key_file
+from tlog.key_file import read_any_key_file, read_vkey_of
 from tlog.vkey import describe_key_type, parse_vkey
 
 key = typer.Typer(help="Key files: show, encrypt, decrypt.", no_args_is_help=True)
@@ -51,14 +50,13 @@ def encrypt(
     _, is_encrypted = read_vkey_of(file)
     if is_encrypted:
         raise ConfigError(f"{file} is encrypted already: `tlog key decrypt` it first for another passphrase")
-    public = _free_vkey_file(out)
+    free_vkey_file(out)
     signer = read_any_key_file(file)
     passphrase = passphrase_from(passphrase_fd, str(out), twice=True)()
-    write_key_file(out, signer, passphrase=passphrase)
+    write_key_pair(out, signer, passphrase=passphrase)
     # Read back: the plain file may be gone soon.
     if read_any_key_file(out, lambda: passphrase).vkey != signer.vkey:
         raise ConfigError(f"{out} does not give the key back: keep {file}")
-    write_file(public, f"{signer.vkey}\n".encode())
     _tell(out, signer.vkey, is_encrypted=True, is_checked=True, as_json=as_json)
     remark(f"note: {file} still holds the key without a passphrase; remove it, and its copies in backups")
 
@@ -75,18 +73,10 @@ def decrypt(
     _, is_encrypted = read_vkey_of(file)
     if not is_encrypted:
         raise ConfigError(f"{file} is not encrypted: there is nothing to decrypt")
-    public = _free_vkey_file(out)
+    free_vkey_file(out)
     signer = read_any_key_file(file, passphrase_from(passphrase_fd, str(file)))
-    write_key_file(out, signer)
-    write_file(public, f"{signer.vkey}\n".encode())
+    write_key_pair(out, signer)
     _tell(out, signer.vkey, is_encrypted=False, is_checked=True, as_json=as_json)
-
-
-def _free_vkey_file(out: Path) -> Path:
-    public = out.with_name(out.name + VKEY_SUFFIX)
-    if public.exists():
-        raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
-    return public
 
 
 def _tell(file: Path, vkey: str, *, is_encrypted: bool, is_checked: bool, as_json: bool) -> None:

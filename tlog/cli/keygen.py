@@ -7,16 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tlog.cli.files import write_file
+from tlog.cli.key_pair import free_vkey_file, write_key_pair
 from tlog.cli.options import JsonOption
 from tlog.cli.passphrase import PassphraseOption, passphrase_from
 from tlog.cli.report import say_document, say_facts
 from tlog.cosignature import CosignatureSigner
 from tlog.errors import ConfigError, MalformedError
-from tlog.key_file import write_key_file
 from tlog.note import Signer
-
-VKEY_SUFFIX = ".vkey"
 
 
 def keygen(
@@ -42,13 +39,9 @@ def keygen(
     if passphrase_fd is not None and not encrypt:
         raise ConfigError("--passphrase-fd is for --encrypt: without it the key has no passphrase")
     signer = generate_cosigner(name, "NAME") if cosigner else generate_signer(name, "NAME")
-    public = out.parent / f"{out.name}{VKEY_SUFFIX}"
-    if public.exists():
-        raise ConfigError(f"{public} exists: it belongs to another key; choose another file")
-    write_key_file(
-        out, signer, passphrase=passphrase_from(passphrase_fd, str(out), twice=True)() if encrypt else None
-    )
-    write_file(public, f"{signer.vkey}\n".encode())
+    free_vkey_file(out)  # before anybody types a passphrase
+    passphrase = passphrase_from(passphrase_fd, str(out), twice=True)() if encrypt else None
+    public = write_key_pair(out, signer, passphrase=passphrase)
     facts = {
         "name": signer.name,
         "vkey": signer.vkey,

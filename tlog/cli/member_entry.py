@@ -11,7 +11,7 @@ import msgspec
 
 from tlog.cli.files import read_file
 from tlog.cli.governance_entry import next_payload, sign_and_append
-from tlog.cli.keygen import VKEY_SUFFIX
+from tlog.cli.key_pair import VKEY_SUFFIX
 from tlog.cli.report import remark
 from tlog.ed25519 import PUBLIC_KEY_BYTES
 from tlog.encoding import parse_hex
