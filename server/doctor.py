@@ -30,7 +30,7 @@ from tlog.log_view import LogView
 from tlog.mark_check import check_mark
 from tlog.note import open_note
 from tlog.policy import Policy, parse_policy
-from tlog.remote_signer import SignerLine
+from tlog.remote_signer import SignerLine, log_key_of
 from tlog.storage.high_water_mark import HighWaterMarkFile, Mark
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.writer_lock import writer_pid
@@ -77,7 +77,20 @@ def _signer(config: Config) -> Iterator[Finding]:
 def _describe_signer(config: Config) -> str:
     path = Path(config.log.signer_socket)
     with closing(SignerLine(path, timeout_s=config.log.signer_timeout_s)) as line:
-        return f"{path} answers, and holds {', '.join(line.vkeys())}"
+        held = line.vkeys()
+        origin = _origin(config)
+        if origin is not None:
+            log_key_of(line, origin)
+        return f"{path} answers, and holds {', '.join(held)}"
+
+
+def _origin(config: Config) -> str | None:
+    """Return the origin that the store is bound to; None where it cannot be read, which is told elsewhere."""
+    try:
+        with closing(LmdbStore.open(Path(config.log.store_path), None, None, read_only=True)) as store:
+            return store.origin
+    except TlogError:
+        return None
 
 
 def _describe_key(path: Path) -> str:

@@ -123,7 +123,9 @@ def test_a_mark_on_the_disk_of_its_store_is_told_and_one_on_another_is_not(
     assert check not in found_there
 
 
-def test_a_signer_is_told_with_its_keys_and_so_is_one_that_is_away(directory: Path, tmp_path: Path) -> None:
+def test_a_signer_is_told_with_its_keys_and_so_is_one_that_is_away_or_lacks_the_log_s(
+    directory: Path, tmp_path: Path
+) -> None:
     signer_socket = f'signer_socket = "{tmp_path / "signer.sock"}"'
     file = changed(directory, tmp_path, f"key_path = {json.dumps(str(directory / 'log.key'))}", signer_socket)
     ((ok, found),) = findings(tlog("doctor", file, "--json"))["signer"]
@@ -133,6 +135,10 @@ def test_a_signer_is_told_with_its_keys_and_so_is_one_that_is_away(directory: Pa
         ((ok, found),) = findings(tlog("doctor", file, "--json"))["signer"]
     assert ok
     assert (directory / "log.key.vkey").read_text().strip() in found
+    with signing(tmp_path, "--cosigner-key", directory / "cosigner.key"):
+        ((ok, found),) = findings(tlog("doctor", file, "--json"))["signer"]
+    assert not ok
+    assert "holds 0 keys that sign for log.example/doctor" in found
 
 
 def test_a_store_that_is_missing_and_a_witness_that_is_down_are_told(directory: Path, tmp_path: Path) -> None:

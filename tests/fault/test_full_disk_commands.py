@@ -11,6 +11,9 @@ from _support.alliance import Alliance
 from _support.command_line import Ended, tlog
 from _support.small_disk import BALLAST_NAME, fill, give_back, mounted
 
+from tlog.errors import StorageError
+from tlog.signer.state import SignerState, read_marks
+
 ORIGIN = "log.example/full"
 TOLD = re.compile("No space left on device|make room|bytes were written")
 
@@ -89,6 +92,18 @@ def test_a_log_with_its_mark_elsewhere_leaves_none_of_both(disk: Path, tmp_path:
     pages = 1 if mark == full else 8
     assert run_until_there_is_room(disk, lambda: tlog(*arguments), other, pages=pages) > 1
     assert (mark / "high-water.mark").stat().st_size == 8_192
+
+
+def test_a_signer_whose_memory_found_no_room_begins_it_when_there_is(disk: Path) -> None:
+    fill(disk)
+    try:
+        with pytest.raises(StorageError, match="No space left on device"):
+            SignerState(disk / "signer", is_new=True)
+        give_back(disk, pages=2)
+        SignerState(disk / "signer", is_new=True).close()
+    finally:
+        (disk / BALLAST_NAME).unlink()
+    assert read_marks(disk / "signer") == []
 
 
 def test_a_witness_a_node_and_a_monitor_are_made_whole_or_not_at_all(disk: Path, policy: Path) -> None:
