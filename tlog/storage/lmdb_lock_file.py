@@ -28,10 +28,13 @@ def make_lock_file(directory: Path, *, max_readers: int) -> None:
     """
     path = directory / LOCK_FILE_NAME
     try:
+        if path.exists() and path.stat().st_size:
+            # Never opened here: to close it would let go of the record locks by which this process' own
+            # environment, if it has one open, keeps others from beginning the file anew.
+            return
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size == 0:
-                os.posix_fallocate(descriptor, 0, _HEAD_BYTES + max_readers * _READER_BYTES)
+            os.posix_fallocate(descriptor, 0, _HEAD_BYTES + max_readers * _READER_BYTES)
         finally:
             os.close(descriptor)
     except OSError as error:
