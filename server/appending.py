@@ -20,7 +20,7 @@ from server.callers import Caller
 from server.crowd import Crowd
 from server.gathering import Gathering
 from server.metrics import Metrics
-from server.proofs import consistency, encode_range
+from server.proofs import consistency, fill_range
 from server.publisher import CheckpointFeed
 from server.refused_lately import RefusedLately
 from server.sequencer import Sequenced
@@ -364,9 +364,10 @@ def _response(view: LogView, done: _Done) -> log_pb2.AppendResponse:
     start, end = outcome.new_range or (0, 0)
     response = log_pb2.AppendResponse(
         checkpoint=done.checkpoint.note,
-        range_proof=encode_range(view.prove_range(start, end, tree_size)) if start < end else None,
         consistency_proof=consistency(view, done.trusted_tree_size, tree_size),
     )
+    if start < end:
+        fill_range(response.range_proof, view.prove_range(start, end, tree_size))
     add = response.results.add
     for index, already_present in zip(outcome.leaf_indices, outcome.already_present, strict=True):
         add(leaf_index=index, already_present=already_present)

@@ -16,7 +16,7 @@ from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.callers import Context
 from server.metrics import Metrics
-from server.proofs import consistency, encode_range
+from server.proofs import consistency, fill_range
 from server.publisher import CheckpointFeed
 from server.reading_access import ReadingAccess
 from server.status import status_code
@@ -248,9 +248,9 @@ def _inclusion_response(
 def _entries_response(view: LogView, start: int, end: int, tree_size: int) -> log_pb2.GetEntriesResponse:
     runs = view.entries_in_runs(start, end, max_entries=MAX_RUN_ENTRIES, max_bytes=MAX_RUN_BYTES)
     first, entries = next(runs)
-    return log_pb2.GetEntriesResponse(
-        entries=entries, range_proof=encode_range(view.prove_range(first, first + len(entries), tree_size))
-    )
+    response = log_pb2.GetEntriesResponse(entries=entries)
+    fill_range(response.range_proof, view.prove_range(first, first + len(entries), tree_size))
+    return response
 
 
 def _receipts_response(view: LogView, keys: Sequence[int | SourceId]) -> log_pb2.GetReceiptsResponse:

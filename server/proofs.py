@@ -12,6 +12,8 @@ def consistency(view: LogView, trusted_tree_size: int, tree_size: int) -> list[b
     return view.prove_consistency(first, second) if second <= view.tree_size else []
 
 
-def encode_range(proof: RangeProof) -> log_pb2.RangeProof:
-    """Encode a range proof as its message."""
-    return log_pb2.RangeProof(start=proof.start, end=proof.end, left=proof.left, right=proof.right)
+def fill_range(message: log_pb2.RangeProof, proof: RangeProof) -> None:
+    """Fill an empty message, in its place in an answer: a message that is put there is copied."""
+    message.start, message.end = proof.start, proof.end
+    message.left.extend(proof.left)
+    message.right.extend(proof.right)

@@ -17,9 +17,9 @@ from tlog.leaf_prover import LeafProver
 from tlog.merkle import (
     HASH_BYTES,
     CompactRange,
+    RangeProver,
     compact_range_nodes,
     prove_consistency,
-    prove_range,
 )
 from tlog.note import parse_note
 from tlog.receipt import Receipt, format_receipt
@@ -61,6 +61,7 @@ class LogView:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._prover: LeafProver | None = None  # for the tree that was asked about last
+        self._ranges: RangeProver | None = None  # likewise
         self._nodes: dict[tuple[int, int], bytes] = {}  # proofs about the right edge share most of theirs
 
     @property
@@ -144,8 +145,10 @@ class LogView:
     def prove_range(self, start: int, end: int, tree_size: int) -> RangeProof:
         """Prove leaves [start, end). Requires 0 <= start < end <= tree_size <= self.tree_size."""
         self._require_size(tree_size)
-        left, right = prove_range(self._node, start, end, tree_size)
-        return RangeProof(start=start, end=end, left=tuple(left), right=tuple(right))
+        if self._ranges is None or self._ranges.tree_size != tree_size:
+            self._ranges = RangeProver(self._node, tree_size)
+        left, right = self._ranges.prove(start, end)
+        return RangeProof(start=start, end=end, left=left, right=right)
 
     def root_hash(self, tree_size: int) -> bytes:
         """Return the root of an earlier tree. Requires 0 <= tree_size <= self.tree_size."""

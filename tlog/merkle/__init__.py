@@ -10,7 +10,8 @@ from tlog.merkle.consistency_path import (
     verify_fork,
 )
 from tlog.merkle.hashing import EMPTY_ROOT, HASH_BYTES, leaf_hash, node_hash
-from tlog.merkle.prove import ReadNode, prove_consistency, prove_inclusion, prove_range
+from tlog.merkle.prove import prove_consistency, prove_inclusion, prove_range
+from tlog.merkle.range_prover import RangeProver, ReadNode
 from tlog.merkle.verify import (
     inclusion_proofs_from_range,
     root_from_inclusion_proof,
@@ -25,6 +26,7 @@ __all__ = [
     "EMPTY_ROOT",
     "HASH_BYTES",
     "CompactRange",
+    "RangeProver",
     "ReadNode",
     "compact_range_nodes",
     "consistency_path_from_inclusion_proof",

@@ -14,7 +14,8 @@ from tlog.errors import OutOfRangeError, ProofError
 from tlog.merkle.arguments import check_hash, check_hashes, check_size
 from tlog.merkle.compact_range import trailing_zeros
 from tlog.merkle.hashing import node_hash
-from tlog.merkle.prove import ReadNode, prove_consistency
+from tlog.merkle.prove import prove_consistency
+from tlog.merkle.range_prover import ReadNode
 from tlog.merkle.verify import root_from_inclusion_proof, roots_from_consistency_path
 
 

@@ -7,17 +7,10 @@ on the right edge, which change with every leaf, are never stored: they are hash
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tlog.errors import OutOfRangeError
 from tlog.merkle.arguments import check_size
 from tlog.merkle.compact_range import compact_range_nodes, fold_right_edge, trailing_zeros
-
-ReadNode = Callable[[int, int], bytes]
-"""Reads the root of a complete subtree, by level and index.
-
-It is the subtree of leaves `[index << level, (index + 1) << level)`.
-"""
+from tlog.merkle.range_prover import RangeProver, ReadNode
 
 
 def prove_inclusion(read_node: ReadNode, leaf_index: int, tree_size: int) -> list[bytes]:
@@ -64,17 +57,8 @@ def prove_range(read_node: ReadNode, start: int, end: int, tree_size: int) -> tu
     `[end, tree_size)` as two lists of hashes in increasing leaf order, together O(log n). Raises
     OutOfRangeError, and whatever `read_node` raises.
     """
-    check_size(start, "the start of the range", OutOfRangeError)
-    check_size(end, "the end of the range", OutOfRangeError)
-    check_size(tree_size, "the tree size", OutOfRangeError)
-    if not start < end <= tree_size:
-        raise OutOfRangeError(
-            f"leaves [{start}, {end}) are not a range of a tree of {tree_size} leaves: "
-            "ask for at least one leaf, and for none beyond the size"
-        )
-    left = [read_node(level, index) for level, index in compact_range_nodes(0, start)]
-    right = [read_node(level, index) for level, index in compact_range_nodes(end, tree_size)]
-    return left, right
+    left, right = RangeProver(read_node, tree_size).prove(start, end)
+    return list(left), list(right)
 
 
 def subtree_root(read_node: ReadNode, level: int, index: int, tree_size: int) -> bytes:
