@@ -30,13 +30,14 @@ class TokenBucket:
         self._filled_s = now_s
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """Return how long it takes until `amount` may be taken; 0.0 for now."""
-        missing = min(amount, self._burst) - self._fill(now_s)
-        return max(0.0, missing / self._rate_per_s)
+        """Return how long it takes until `amount` may be taken; 0.0 for now. Changes nothing."""
+        missing = (amount if amount < self._burst else self._burst) - self._level_at(now_s)
+        return missing / self._rate_per_s if missing > 0.0 else 0.0
 
     def take(self, amount: float, now_s: float) -> None:
         """Take `amount`, also where that leaves a debt."""
-        self._level = self._fill(now_s) - amount
+        self._level = self._level_at(now_s) - amount
+        self._filled_s = now_s
 
     def give_back(self, amount: float) -> None:
         """Give back what was taken, and was not used."""
@@ -44,7 +45,7 @@ class TokenBucket:
 
     def is_full(self, now_s: float) -> bool:
         """Return whether nothing is remembered here that a new bucket would not know."""
-        return self._fill(now_s) >= self._burst
+        return self._level_at(now_s) >= self._burst
 
     def left(self, now_s: float) -> float:
         """Return which part of the burst may be taken now; below 0.0 is a debt. Changes nothing."""
@@ -52,17 +53,13 @@ class TokenBucket:
 
     def set_limits(self, *, rate_per_s: float, burst: float, now_s: float) -> None:
         """Go on with other limits from now on."""
-        self._fill(now_s)
+        self._level = min(burst, self._level_at(now_s))
+        self._filled_s = now_s
         self._rate_per_s, self._burst = rate_per_s, burst
-        self._level = min(burst, self._level)
 
     def _level_at(self, now_s: float) -> float:
-        return min(self._burst, self._level + (now_s - self._filled_s) * self._rate_per_s)
-
-    def _fill(self, now_s: float) -> float:
-        self._level = self._level_at(now_s)
-        self._filled_s = now_s
-        return self._level
+        level = self._level + (now_s - self._filled_s) * self._rate_per_s
+        return level if level < self._burst else self._burst  # not by min(): each call asks ten times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,8 +40,8 @@ MAX_TRIP_ENTRIES = 512
 MAX_INLINE_BYTES = 2_048
 """A lone entry up to this size is looked up and verified in the event loop: a trip to a thread takes longer.
 The price: where the index is not in memory, the loop waits for the disk."""
-MAX_INLINE_ANSWERS = 32
-"""So many are made in one turn of the event loop, 50 to 200 microseconds each."""
+MAX_INLINE_ANSWERS = 64
+"""So many are made in one turn of the event loop, 10 to 50 microseconds each."""
 MAX_INLINE_ENTRIES = 256
 """An answer about more entries than that is made in a thread."""
 MAX_INLINE_GROWTH = 2**16
