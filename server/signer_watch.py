@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from server.metrics import Metrics
 from server.signing_guard import ReadOnly, SigningGuard
 from tlog.errors import SignerAwayError
 from tlog.remote_signer import RemoteSigner, SignerLine
+from tlog.signer.protocol import Answer, Keys, ListKeys
 
 _LOGGER = logging.getLogger("tlog.server")
 
@@ -68,17 +68,19 @@ class SignerWatch:
             while self._is_there and (early_s := ASK_EVERY_S - line.quiet_s()) > 0:
                 await asyncio.sleep(early_s)
             try:
-                self._keys_are(await asyncio.to_thread(line.vkeys), line, signer)
-            except SignerAwayError as error:
-                if self._is_there:  # else the line has told it
-                    self._lacks_key(f"{line!r} answers, and does not tell its keys: {error}")
+                self._keys_are(await asyncio.to_thread(line.ask, ListKeys()), line, signer)
+            except SignerAwayError:
+                continue  # the line has told it
             except Exception:
                 # Whoever answers instead of a signer ends nothing: it is asked again, and held for away.
                 _LOGGER.exception("asking the signer met a bug")
 
-    def _keys_are(self, vkeys: Sequence[str], line: SignerLine, signer: RemoteSigner) -> None:
+    def _keys_are(self, answer: Answer, line: SignerLine, signer: RemoteSigner) -> None:
         """Hold the signing while the signer that answers is one without this log's key."""
-        if signer.vkey not in vkeys:
+        if not isinstance(answer, Keys):
+            self._lacks_key(f"{line!r} answers, and does not tell its keys")
+            return
+        if signer.vkey not in answer.vkeys:
             self._lacks_key(f"{line!r} answers, and does not hold the key {signer.vkey}")
             return
         self._has_key = True

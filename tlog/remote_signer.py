@@ -83,12 +83,13 @@ class SignerLine:
                 reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
                 self._note(is_there=False, reason=self._away(reason))
                 raise SignerAwayError(self._away(reason)) from error
-            self._answered_at_s = monotonic()
+            if isinstance(answer, Keys | Signed):
+                self._answered_at_s = monotonic()
             self._note(is_there=True)
             return answer
 
     def quiet_s(self) -> float:
-        """Return how long ago the signer answered last, in seconds."""
+        """Return how long ago the signer last signed or told its keys, in seconds; a "no" does not count."""
         return monotonic() - self._answered_at_s
 
     def close(self) -> None:

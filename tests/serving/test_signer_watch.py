@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,4 +49,31 @@ def test_a_signer_that_answers_and_does_not_hold_the_logs_key_is_told_as_away(
         assert metrics.registry.get_sample_value("tlog_signer_away") == 1
         # The same guard: it goes on as soon as the key is the one that is held.
         asyncio.run(watched(held.vkey, guard, metrics, lambda: guard.read_only is None))
+        guard.require_signing()
+
+
+def test_a_signer_without_the_logs_key_is_told_though_it_is_asked_to_sign_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signer_watch, "ASK_EVERY_S", 0.5)
+    held, other = Signer.generate("log.example/a"), Signer.generate("log.example/a")
+    write_key_file(tmp_path / "log.key", held)
+    guard = SigningGuard()
+
+    async def asked_all_the_time() -> None:
+        watch = SignerWatch(guard, Metrics())
+        line = SignerLine(tmp_path / "signer.sock", timeout_s=10.0, on_change=watch.changed)
+        signer = RemoteSigner(line, other.vkey, on_refused=watch.refused)
+        watch.start(line, signer)
+        async with asyncio.timeout(60):
+            while guard.read_only is None:
+                with suppress(SignerAwayError):
+                    await asyncio.to_thread(signer.sign, b"log.example/a\n0\n")
+        await watch.stop()
+        line.close()
+
+    with signing(tmp_path, "--key", tmp_path / "log.key", "--new-state"):
+        asyncio.run(asked_all_the_time())
+    assert not guard.is_stopped, "it may get the right signer yet"
+    with pytest.raises(SignerAwayError, match="does not hold the key"):
         guard.require_signing()

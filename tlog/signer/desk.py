@@ -47,7 +47,8 @@ class SignerDesk:
     def _sign(self, question: Sign | Cosign) -> bytes:
         key = self._keys.get(question.vkey)
         if key is None:
-            raise SignerRefusedError("this signer does not hold the key that is asked for")
+            # No refusal, which would end the server's signing for good: it may get the right signer yet.
+            raise StorageError("this signer does not hold the key that is asked for")
         if isinstance(question, Sign) != isinstance(key, Signer):
             raise SignerRefusedError("a log's key signs, and a cosigner's cosigns: this key does the other")
         is_bound = isinstance(key, Signer) or not self._cosigns_any_origin
