@@ -293,8 +293,7 @@ class Appending:
         return verified
 
     def _verify_alone(self, call: _ToVerify) -> Verified:
-        with self._log.view_before_mark() as view:
-            return _verified(view, call, self._log.origin)
+        return _verified(self._views.at_once(), call, self._log.origin)
 
     def _answer(self, calls: Sequence[_Done]) -> list[log_pb2.AppendResponse | Exception]:
         responses: list[log_pb2.AppendResponse | Exception] = []

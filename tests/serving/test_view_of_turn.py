@@ -113,6 +113,22 @@ def test_between_many_that_read_others_are_heard(views: Views) -> None:
     asyncio.run(scenario())
 
 
+def test_who_reads_at_once_has_the_view_of_the_turn_though_many_read_already(views: Views) -> None:
+    async def scenario() -> None:
+        of_turn = ViewOfTurn(views, max_uses=1)
+        first = await of_turn.get()
+        assert of_turn.at_once() is first
+        await asyncio.sleep(0)
+        assert views.open == 0
+        second = of_turn.at_once()
+        assert second is not first
+        assert await of_turn.get() is second, "reading at once is not counted"
+        await asyncio.sleep(0)
+        assert (views.opened, views.open) == (2, 0)
+
+    asyncio.run(scenario())
+
+
 def test_a_view_that_cannot_be_opened_fails_who_asks_and_is_asked_for_again(views: Views) -> None:
     async def scenario() -> None:
         of_turn = ViewOfTurn(views, max_uses=3)
