@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tlog.errors import StoreInUseError
+import pytest
+
+from tlog.errors import StorageError, StoreInUseError
+from tlog.storage.lmdb_lock_file import make_lock_file
 from tlog.storage.lmdb_pages import open_data_file
 from tlog.storage.lmdb_store import LmdbStore
 
@@ -26,6 +31,27 @@ def test_a_new_store_has_no_hole_in_its_lock_file(tmp_path: Path) -> None:
     with_store.close()
     assert status.st_size == 128 + 64 * 1024
     assert status.st_blocks * 512 >= status.st_size
+    assert sorted(file.name for file in (tmp_path / "store").iterdir() if file.name.startswith("lock")) == [
+        "lock.mdb"
+    ]
+
+
+def test_a_disk_that_is_full_half_way_leaves_no_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(descriptor: int, offset: int, size: int) -> None:
+        os.ftruncate(descriptor, size // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", half)
+    with pytest.raises(StorageError, match=r"lock\.mdb cannot be made: No space left on device"):
+        make_lock_file(tmp_path, max_readers=1_024)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    make_lock_file(tmp_path, max_readers=1_024)
+    assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [
+        ("lock.mdb", 128 + 64 * 1_024)
+    ]
 
 
 def test_looking_at_a_store_that_this_process_has_open_does_not_let_go_of_lmdb_s_lock(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,16 +28,20 @@ def make_lock_file(directory: Path, *, max_readers: int) -> None:
     is read-only. Raises StorageError on a full disk.
     """
     path = directory / LOCK_FILE_NAME
+    # Whole or not at all, and never one that is there: to open and close that would let go of the record
+    # locks by which this process' own environment, if it has one open, keeps others from beginning it anew.
+    aside = directory / f"{LOCK_FILE_NAME}.{os.getpid()}"
     try:
-        if path.exists() and path.stat().st_size:
-            # Never opened here: to close it would let go of the record locks by which this process' own
-            # environment, if it has one open, keeps others from beginning the file anew.
+        if path.exists():
             return
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, _HEAD_BYTES + max_readers * _READER_BYTES)
+            with suppress(FileExistsError):
+                os.link(aside, path)
         finally:
             os.close(descriptor)
+            aside.unlink()
     except OSError as error:
         if error.errno in _FULL:
             raise StorageError(f"{path} cannot be made: {error.strerror}; make room on the disk") from error
