@@ -67,7 +67,13 @@ def _signer_question(data: bytes) -> None:
     question = decode_question(data)
     assert decode_question(encode_question(question)) == question
     answer = _desk().answer(question)
-    assert isinstance(answer, Keys | Signed | Refused)
+    if isinstance(answer, Failed):
+        listed = _desk().answer(ListKeys())
+        assert isinstance(listed, Keys)
+        assert not isinstance(question, ListKeys)
+        assert question.vkey not in listed.vkeys
+    else:
+        assert isinstance(answer, Keys | Signed | Refused)
     assert decode_answer(encode_answer(answer)) == answer
 
 
