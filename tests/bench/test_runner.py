@@ -118,7 +118,7 @@ def test_an_unknown_question_is_refused(folder: Path, capsys: pytest.CaptureFixt
     assert "no question weather" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("is_noisy", [False, True])
+@pytest.mark.parametrize("is_noisy", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_the_gate_fails_where_something_was_ten_times_better_on_a_noisy_machine_after_repeats(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_noisy: bool
 ) -> None:
