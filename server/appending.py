@@ -24,6 +24,7 @@ from server.proofs import consistency, fill_range
 from server.publisher import CheckpointFeed
 from server.refused_lately import RefusedLately
 from server.sequencer import Sequenced
+from server.settling import pass_on
 from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
 from server.together import Together
 from server.tracing import Trace
@@ -217,18 +218,10 @@ class Appending:
     ) -> None:
         """Count a call no more, and tell it what became of it, unless its client went away."""
         counted.close()
-        error = None if future.cancelled() else future.exception()
         # One that was kept back, or whose quota another process keeps, is refused after it was submitted.
-        if isinstance(error, QuotaError):
+        if not future.cancelled() and isinstance(error := future.exception(), QuotaError):
             self._refused.note(caller, entries, error)
-        if told.done():
-            return
-        if future.cancelled():
-            told.cancel()
-        elif error is not None:
-            told.set_exception(error)
-        else:
-            told.set_result(future.result())
+        pass_on(told, future)
 
     def _hand_over(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
         future = self._sequencer.submit(entries)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 from server.fair_queue import FairQueue
+from server.settling import settle
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -141,7 +142,7 @@ class Gathering(Generic[Item, Result]):
         for _, _, weight, lane in taken:
             self._weight_under_way -= weight
             self._leave(lane, weight)
-        _settle([future for _, future, _, _ in taken], results)
+        settle([future for _, future, _, _ in taken], results)
         # Not at once: who got a result now is to be heard first, for `hold` may depend on what becomes of it.
         self.resume()
 
@@ -149,13 +150,3 @@ class Gathering(Generic[Item, Result]):
         self._weights[lane] -= weight
         if not self._weights[lane]:
             del self._weights[lane]
-
-
-def _settle(futures: Sequence[asyncio.Future[Result]], results: Sequence[Result | Exception]) -> None:
-    for future, result in zip(futures, results, strict=True):
-        if future.done():  # its client went away
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

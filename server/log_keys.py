@@ -74,8 +74,9 @@ def open_log(
                 Path(settings.signer_socket), timeout_s=settings.signer_timeout_s, on_change=watch.changed
             )
             stack.callback(line.close)
-            signer = remote = RemoteSigner(line, _remote_vkey(line, store), on_refused=watch.refused)
+            remote = RemoteSigner(line, _remote_vkey(line, store), on_refused=watch.refused)
             watch.start(line, remote)
+            signer = remote
             stack.push_async_callback(watch.stop)
             pending = PendingBatchFile(Path(settings.store_path) / PENDING_NAME)
         is_witnessed = bool(config.witnesses.policy_path)

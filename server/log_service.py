@@ -1,7 +1,7 @@
 """The RPCs of one log: check the arguments, ask the log, encode the answer. No decisions of its own.
 
 Everything that touches the store or checks signatures runs in threads; the event loop only moves messages.
-There is one exception, a lone small entry (`server.appending`).
+There are two exceptions, a lone small entry and a short answer to an Append (`server.appending`).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from server.fair_queue import FairQueue
 from server.health import CommitWatch
 from server.loss_desk import LossDesk, is_acceptance
 from server.metrics import Metrics
+from server.settling import settle
 from tlog.errors import BatchRefusedError, CorruptionError, PushbackError, StateUnknownError, StorageError
 from tlog.log import Committed, Log
 from tlog.log_view import SignedCheckpoint
@@ -216,7 +217,7 @@ class Sequencer:
 
     def _deliver(self, calls: Sequence[_Waiting], results: Sequence[Sequenced | BaseException]) -> None:
         futures = [call.future for call in calls]
-        self._loop.call_soon_threadsafe(_settle, futures, results)
+        self._loop.call_soon_threadsafe(settle, futures, results)
 
     def _fail_the_rest(self, error: BaseException) -> None:
         with self._wakeup:
@@ -226,15 +227,3 @@ class Sequencer:
         self._watch.ended(error)
         self._deliver(rest, [error] * len(rest))
         self._on_fatal(error)
-
-
-def _settle(
-    futures: Sequence[asyncio.Future[Sequenced]], results: Sequence[Sequenced | BaseException]
-) -> None:
-    for future, result in zip(futures, results, strict=True):
-        if future.done():  # its client went away
-            continue
-        if isinstance(result, BaseException):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

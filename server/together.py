@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from server.sequencer import Sequenced
+from server.settling import pass_on
 from tlog.validate import VerifiedEntry
 
 MIN_CALL_ENTRIES = 64
@@ -76,15 +77,4 @@ class Together:
                 if not future.done():
                     future.set_exception(error)
             else:
-                sequenced.add_done_callback(partial(_pass_on, future))
-
-
-def _pass_on(future: asyncio.Future[Sequenced], done: asyncio.Future[Sequenced]) -> None:
-    if future.done():
-        return
-    if done.cancelled():
-        future.cancel()
-    elif (error := done.exception()) is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(done.result())
+                sequenced.add_done_callback(partial(pass_on, future))
