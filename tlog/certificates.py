@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tlog.durable_file import sync_directory
+from tlog.durable_file import fill_new_file
 from tlog.encoding import shown
 from tlog.errors import ConfigError
 
@@ -204,13 +204,10 @@ def _write(
     _write_new(files.key, pem, 0o600)
     try:
         _write_new(files.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
-        sync_directory(directory)
-    except BaseException as error:
+    except BaseException:
         # A key without its certificate is good for nothing, and would stand in the way of the next attempt.
-        _remove(files.key)
-        if isinstance(error, OSError):
-            _remove(files.certificate)
-            raise ConfigError(f"{directory} cannot be written: {error.strerror}") from error
+        with suppress(OSError):
+            files.key.unlink()
         raise
     return files
 
@@ -224,17 +221,6 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}") from error
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException as error:
-        _remove(path)
-        if isinstance(error, OSError):
-            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-        raise
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
+        fill_new_file(descriptor, path, data)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

@@ -7,6 +7,7 @@ the file was for, and tells it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,6 +24,24 @@ def replace_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+def fill_new_file(descriptor: int, path: Path, data: bytes) -> None:
+    """Write a file that was just made and opened, and sync both the file and its directory.
+
+    Takes the descriptor over and closes it. Where anything fails, the file is removed again: a part of it
+    would stand in the way of the next attempt. Raises OSError.
+    """
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def sync_directory(path: Path) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from tlog.cosignature import CosignerSigner, parse_cosigner_skey
-from tlog.durable_file import sync_directory
+from tlog.durable_file import fill_new_file
 from tlog.encrypted_key_file import (
     DEFAULT_COST,
     PassphraseCost,
@@ -61,22 +60,14 @@ def write_key_file(
     except OSError as error:
         raise ConfigError(f"the key file {path} cannot be made: {error.strerror}") from error
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(path.parent)
-    except BaseException as error:
-        # Half a key would stand in the way of the next attempt, and a key that is not known to be durable
-        # must not come to be named in a log's governance.
-        with suppress(OSError):
-            path.unlink()
-        if isinstance(error, OSError):
-            raise ConfigError(
-                f"the key file {path} cannot be written ({error.strerror}), and was not made: make room on "
-                "the disk, or choose another directory"
-            ) from error
-        raise
+        # What fails is removed: a key that is not known to be durable must not come to be named in a log's
+        # governance.
+        fill_new_file(descriptor, path, text.encode())
+    except OSError as error:
+        raise ConfigError(
+            f"the key file {path} cannot be written ({error.strerror}), and was not made: make room on "
+            "the disk, or choose another directory"
+        ) from error
 
 
 def read_key_file(path: Path, passphrase: AsksPassphrase | None = None) -> Signer:
