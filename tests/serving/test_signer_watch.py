@@ -20,6 +20,14 @@ from tlog.note import Signer
 from tlog.remote_signer import RemoteSigner, SignerLine
 
 
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Signer, Signer]:
+    """Two keys of one log: the one that the signer holds, in log.key, and one that nobody holds."""
+    held = Signer.generate("log.example/a")
+    write_key_file(tmp_path / "log.key", held)
+    return held, Signer.generate("log.example/a")
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not is_so():
@@ -27,11 +35,10 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def test_a_signer_that_answers_and_does_not_hold_the_logs_key_is_told_as_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: tuple[Signer, Signer]
 ) -> None:
     monkeypatch.setattr(signer_watch, "ASK_EVERY_S", 0.02)
-    held, other = Signer.generate("log.example/a"), Signer.generate("log.example/a")
-    write_key_file(tmp_path / "log.key", held)
+    held, other = keys
 
     async def watched(vkey: str, guard: SigningGuard, metrics: Metrics, is_so: Callable[[], bool]) -> None:
         watch = SignerWatch(guard, metrics)
@@ -53,11 +60,10 @@ def test_a_signer_that_answers_and_does_not_hold_the_logs_key_is_told_as_away(
 
 
 def test_a_signer_without_the_logs_key_is_told_though_it_is_asked_to_sign_all_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: tuple[Signer, Signer]
 ) -> None:
     monkeypatch.setattr(signer_watch, "ASK_EVERY_S", 0.5)
-    held, other = Signer.generate("log.example/a"), Signer.generate("log.example/a")
-    write_key_file(tmp_path / "log.key", held)
+    _, other = keys
     guard = SigningGuard()
 
     async def asked_all_the_time() -> None:
