@@ -54,8 +54,8 @@ QUESTIONS = (
     "sequencer",
     "peers",
 )
-WITHOUT_TARGET = frozenset({"parts"})
-"""Asked in a full run, or by name: they say where costs come from, and a short run has five minutes."""
+NOT_IN_SHORT_RUNS = frozenset({"parts"})
+"""Asked in a full run, or by name: it says where costs come from, and a short run has five minutes."""
 
 
 class Question(Protocol):
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"there is no question {', '.join(sorted(unknown))}: ask {', '.join(names)}")
         names = [name for name in names if name in wanted]
     elif not options.full:
-        names = [name for name in names if name not in WITHOUT_TARGET]
+        names = [name for name in names if name not in NOT_IN_SHORT_RUNS]
     profile: Profile = "full" if options.full else "tiny" if options.tiny else "short"
     for peer in options.peer:
         try:
