@@ -19,6 +19,7 @@ from bench.__main__ import main, present_questions
 from bench.gate import NAMES, NOISY_REPEATS
 from bench.gate import main as gate_main
 from bench.progress import Progress
+from bench.result import Answer
 from bench.served import REPOSITORY
 
 
@@ -54,6 +55,29 @@ def test_a_question_is_answered(name: str, folder: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert answer["rows"][0]["name"] in said
     assert str(file.name) in said.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_asked"), [([], False), (["--only", "parts"], True), (["--full"], True)]
+)
+def test_where_costs_come_from_is_asked_by_name_or_in_a_full_run(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    is_asked: bool,
+) -> None:
+    asked: list[str] = []
+
+    def ask(name: str, settings: object, *, place: str = "") -> Answer:
+        asked.append(name)
+        raise RuntimeError("not measured here")
+
+    monkeypatch.setattr("bench.__main__.ask", ask)
+    monkeypatch.setattr("bench.outlook.LOG_BYTES_AN_ENTRY", 0)  # no log is made, whatever room there is
+    main([*arguments, "--out", str(folder / "asked"), "--json", str(folder / "asked.json")])
+    assert ("parts" in asked) is is_asked
+    assert ("append" in asked) is ("--only" not in arguments)
 
 
 def test_a_question_that_fails_keeps_no_other_from_being_answered(
@@ -134,7 +158,7 @@ def test_the_gate_fails_where_something_was_ten_times_better_on_a_noisy_machine_
     monkeypatch.setattr("bench.noise.MAX_FOREIGN", 1e9)
     monkeypatch.setattr("bench.noise.MAX_STEAL", 1e9)
     baseline = folder / "baseline.json"
-    baseline.write_text(json.dumps(dict.fromkeys(NAMES, 0.05)))
+    baseline.write_text(json.dumps(dict.fromkeys(NAMES, 0.01)))  # a proof is some 0.12 x V
     assert gate_main(["--tiny", "--baseline", str(baseline), "--out", str(folder)]) == 1
     said = capsys.readouterr().out
     assert said.count("more than 25% worse") == len(NAMES)
