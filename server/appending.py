@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias
 from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.callers import Caller
+from server.counted_call import CountedCall
 from server.crowd import Crowd
 from server.gathering import Gathering
 from server.metrics import Metrics
@@ -153,18 +154,15 @@ class Appending:
         """
         entries, size_bytes = _checked_batch(request.entries)
         came_in_s = perf_counter()
-        with ExitStack() as counted:
-            has_nothing_else = counted.enter_context(self._gate.entries(caller, len(entries), size_bytes))
-            call = counted.enter_context(self._backlog.holding(len(entries), size_bytes))
-            if not self._turns.take_at_once(caller.name, len(entries)):
-                with self._backlog.set_aside(call):
-                    await self._turns.take(caller.name, len(entries))
-            counted.callback(self._turns.give_back, caller.name, len(entries))
+        counted = CountedCall(self._gate, self._backlog, self._turns, caller, len(entries), size_bytes)
+        try:
+            if not counted.begin_turn_at_once():
+                await counted.begin_turn()
             turn_s = perf_counter() if trace is None else trace.stage("admit", came_in_s)
             # Only when nobody else is there: what is gathered on its way to the thread also shares a commit.
             is_small = len(entries) == 1 and size_bytes <= MAX_INLINE_BYTES
             is_alone = is_small and self._backlog.entries == 1
-            if is_alone or (is_small and has_nothing_else and self._is_held_up):
+            if is_alone or (is_small and counted.is_all_of_its_caller and self._is_held_up):
                 verified = self._verify_alone(_ToVerify(entries, None))
             else:
                 refusal = self._refused.of(caller, entries)
@@ -179,12 +177,17 @@ class Appending:
                 verified_s = trace.stage("verify", turn_s)
             if isinstance(verified, Sequenced):
                 self._metrics.already_present(len(entries))
-                counted.close()
-                return await self._answer_for(verified, request, caller, trace)
-            future = self._submit(verified, caller, entries)
-            # From here on the call counts until the sequencer has dealt with it, whatever its client does.
-            told: asyncio.Future[Sequenced] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(partial(self._dealt_with, told, counted.pop_all(), caller, entries))
+            else:
+                future = self._submit(verified, caller, entries)
+        except BaseException:
+            counted.let_go()
+            raise
+        if isinstance(verified, Sequenced):
+            counted.let_go()
+            return await self._answer_for(verified, request, caller, trace)
+        # From here on the call counts until the sequencer has dealt with it, whatever its client does.
+        told: asyncio.Future[Sequenced] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(partial(self._dealt_with, told, counted, caller, entries))
         sequenced = await told
         if trace is not None:
             trace.sequenced(verified_s, sequenced)
@@ -211,13 +214,13 @@ class Appending:
     def _dealt_with(
         self,
         told: asyncio.Future[Sequenced],
-        counted: ExitStack,
+        counted: CountedCall,
         caller: Caller,
         entries: list[bytes],
         future: asyncio.Future[Sequenced],
     ) -> None:
         """Count a call no more, and tell it what became of it, unless its client went away."""
-        counted.close()
+        counted.let_go()
         # One that was kept back, or whose quota another process keeps, is refused after it was submitted.
         if not future.cancelled() and isinstance(error := future.exception(), QuotaError):
             self._refused.note(caller, entries, error)

@@ -38,6 +38,27 @@ class CommitPace:
         return self._recent_s / self._recent_entries
 
 
+class Held:
+    """Is one call that is counted: to the end of a block, or until `let_go` is called."""
+
+    __slots__ = ("_backlog", "entries", "size_bytes")
+
+    def __init__(self, backlog: Backlog, entries: int, size_bytes: int) -> None:
+        self._backlog = backlog
+        self.entries = entries
+        self.size_bytes = size_bytes
+
+    def let_go(self) -> None:
+        """Count the call no more. Requires that this was not done before."""
+        self._backlog.let_go(self)
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
+
+
 class Backlog:
     """Holds two counters and a pace; belongs to the event loop, but for `committed`."""
 
@@ -59,19 +80,18 @@ class Backlog:
         self._bytes = 0
         self._max_wait_s = max_wait_s
         self._clock = clock
-        self._began_s: dict[object, float] = {}
+        self._began_s: dict[Held, float] = {}
         self._processes = processes
         self._pace = CommitPace()
         self._told_pace: float | None = None
         self._refusal: str | None = None
         metrics.watch_queue(lambda: self._entries, lambda: self._bytes)
 
-    @contextmanager
-    def holding(self, entries: int, size_bytes: int) -> Iterator[object]:
-        """Count one call while the block runs.
+    def holding(self, entries: int, size_bytes: int) -> Held:
+        """Count one call, until what is returned lets go of it.
 
-        Yields what `set_aside` takes. A call larger than the limits still passes when nothing else waits.
-        Raises PushbackError when the backlog is full, and ReadOnlyError after `refuse_all`.
+        A call larger than the limits still passes when nothing else waits. Raises PushbackError when the
+        backlog is full, and ReadOnlyError after `refuse_all`.
         """
         if self._refusal is not None:
             raise ReadOnlyError(self._refusal)
@@ -93,21 +113,22 @@ class Backlog:
             )
         self._entries += entries
         self._bytes += size_bytes
-        call = object()
-        self._began_s[call] = now_s
-        try:
-            yield call
-        finally:
-            self._began_s.pop(call, None)
-            self._entries -= entries
-            self._bytes -= size_bytes
+        held = Held(self, entries, size_bytes)
+        self._began_s[held] = now_s
+        return held
+
+    def let_go(self, held: Held) -> None:
+        """Count a call no more."""
+        self._began_s.pop(held, None)
+        self._entries -= held.entries
+        self._bytes -= held.size_bytes
 
     @contextmanager
-    def set_aside(self, call: object) -> Iterator[None]:
+    def set_aside(self, held: Held) -> Iterator[None]:
         """Let a call wait, while the block runs, for its own caller's others: no sign of slow commits."""
-        self._began_s.pop(call, None)
+        self._began_s.pop(held, None)
         yield
-        self._began_s[call] = self._clock()
+        self._began_s[held] = self._clock()
 
     @property
     def entries(self) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
 
-from server.admission import MIN_RETRY_S, Accounts, Limits, TokenBucket
+from server.admission import MIN_RETRY_S, Account, Accounts, Limits, TokenBucket
 from server.call_log import CallLog
 from server.callers import Caller, Callers, Context
 from server.config import Config
@@ -56,6 +56,38 @@ class _Told:
     until_s: float
     held_s: float
     next_s: float
+
+
+class Outstanding:
+    """Is what one call has charged: to the end of a block, or until `let_go` is called."""
+
+    __slots__ = ("_account", "_bytes_of", "_caller", "_events", "_size_bytes", "is_all")
+
+    def __init__(
+        self, account: Account, bytes_of: Counter[str], caller: str, events: int, size_bytes: int
+    ) -> None:
+        self._account = account
+        self._bytes_of = bytes_of
+        self._caller = caller
+        self._events = events
+        self._size_bytes = size_bytes
+        self.is_all = account.outstanding == events
+        """Says whether the caller had nothing else outstanding when these came."""
+
+    def let_go(self) -> None:
+        """Count these entries as outstanding no more. Requires that this was not done before."""
+        self._account.settle(self._events)
+        left = self._bytes_of[self._caller] - self._size_bytes
+        if left:
+            self._bytes_of[self._caller] = left
+        else:
+            del self._bytes_of[self._caller]
+
+    def __enter__(self) -> Outstanding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
 
 
 class CallerGate:
@@ -140,11 +172,10 @@ class CallerGate:
             if under_way[0] or not bucket.is_full(now_s):
                 self._calls[name] = bucket, under_way
 
-    @contextmanager
-    def entries(self, caller: Caller, events: int, size_bytes: int) -> Iterator[bool]:
-        """Charge entries before they are verified; they are outstanding while the block runs.
+    def entries(self, caller: Caller, events: int, size_bytes: int) -> Outstanding:
+        """Charge entries before they are verified; they are outstanding until what is returned lets them go.
 
-        Yields whether they are all that this caller has outstanding. Raises QuotaError.
+        Raises QuotaError.
         """
         now_s = self._clock()
         account = self._accounts.of(caller.name, self._limits, now_s)
@@ -158,14 +189,8 @@ class CallerGate:
                 limit="outstanding_bytes",
             )
         account.take(events, size_bytes, now_s)
-        self._entry_bytes[caller.name] += size_bytes
-        try:
-            yield account.outstanding == events
-        finally:
-            account.settle(events)
-            self._entry_bytes[caller.name] -= size_bytes
-            if not self._entry_bytes[caller.name]:
-                del self._entry_bytes[caller.name]
+        self._entry_bytes[caller.name] = held_bytes + size_bytes
+        return Outstanding(account, self._entry_bytes, caller.name, events, size_bytes)
 
     async def hold_back(
         self, caller: Caller, error: QuotaError, *, took_s: float, request_bytes: int
