@@ -29,7 +29,7 @@ from bench.progress import Progress
 from bench.result import Result, Row, Target
 from bench.settings import Settings
 from bench.workload import ORIGIN, log_signer, signed_events
-from server.appending import _Done, _response
+from server.append_answers import append_response
 from server.config import QuotasSection
 from server.member_gate import MemberGate
 from server.sequencer import Sequenced, Sequencer
@@ -277,7 +277,7 @@ def _answer(view: LogView, committed: Committed) -> bytes:
     (outcome,) = committed.outcomes
     if isinstance(outcome, BatchRefusedError):
         raise outcome
-    return _response(view, _Done(outcome, committed.checkpoint, 0)).SerializeToString()
+    return append_response(view, outcome, committed.checkpoint, 0).SerializeToString()
 
 
 class _Taker:

@@ -14,6 +14,7 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeAlias
 
+from server.append_answers import AppendAnswers
 from server.backlog import Backlog
 from server.caller_gate import CallerGate
 from server.callers import Caller
@@ -21,17 +22,16 @@ from server.counted_call import CountedCall
 from server.crowd import Crowd
 from server.gathering import Gathering
 from server.metrics import Metrics
-from server.proofs import consistency, fill_range
 from server.publisher import CheckpointFeed
 from server.refused_lately import RefusedLately
 from server.sequencer import Sequenced
 from server.settling import pass_on
-from server.threads import ANSWERING_THREADS, VERIFYING_THREADS, Threads
+from server.threads import VERIFYING_THREADS, Threads
 from server.together import Together
 from server.tracing import Trace
 from server.turns import Turns
 from server.view_of_turn import ViewOfTurn
-from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError, TlogError
+from tlog.errors import BatchRefusedError, MalformedError, PushbackError, QuotaError
 from tlog.log_view import LogView, SignedCheckpoint
 from tlog.v1 import log_pb2
 from tlog.validate import CallOutcome, VerifiedEntry, verify_entries
@@ -44,11 +44,6 @@ MAX_INLINE_BYTES = 2_048
 The price: where the index is not in memory, the loop waits for the disk."""
 MAX_INLINE_ANSWERS = 64
 """So many are made in one turn of the event loop, 10 to 50 microseconds each."""
-MAX_INLINE_ENTRIES = 256
-"""An answer about more entries than that is made in a thread."""
-MAX_INLINE_GROWTH = 2**16
-"""An answer is made in the event loop when its client knows a tree that is smaller by so many leaves at most:
-then all that it is made of was written lately, and is in memory."""
 SHORT_TRIP_ENTRIES = 64
 """Fewer do not go to a thread before all that went there is committed. They could not be committed earlier
 anyhow, and what comes meanwhile goes with them: half as many trips and commits, and no thread that checks
@@ -85,13 +80,6 @@ class SubmitsEntries(Protocol):
     def submit(self, entries: Sequence[VerifiedEntry]) -> asyncio.Future[Sequenced]:
         """Queue one call; ends and raises as `Sequencer.submit` does."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    outcome: CallOutcome
-    checkpoint: SignedCheckpoint
-    trusted_tree_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +126,8 @@ class Appending:
             hold=self._await_commit,
             after_trip=self._together.look_again,
         )
-        self._answering: Gathering[_Done, log_pb2.AppendResponse] = Gathering(
-            threads.answering, self._answer, trips=ANSWERING_THREADS, max_weight=MAX_TRIP_ENTRIES
-        )
         self._views = ViewOfTurn(log.view_before_mark, max_uses=MAX_INLINE_ANSWERS)
+        self._answers = AppendAnswers(self._views, log.view, log.view_before_mark, threads.answering)
 
     async def append(
         self, request: log_pb2.AppendRequest, caller: Caller, trace: Trace | None = None
@@ -249,19 +235,14 @@ class Appending:
         caller: Caller,
         trace: Trace | None,
     ) -> log_pb2.AppendResponse:
-        outcome, signed = sequenced.outcome, sequenced.checkpoint
+        signed = sequenced.checkpoint
         if request.wait_for == log_pb2.APPEND_STAGE_COSIGNED:
             committed_s = perf_counter()
-            signed = await self._published_beyond(max(outcome.leaf_indices))
+            signed = await self._published_beyond(max(sequenced.outcome.leaf_indices))
             if trace is not None:
                 trace.stage("publish", committed_s)
-        done = _Done(outcome, signed, request.trusted_tree_size)
         sequenced_s = perf_counter()
-        if _is_short(done):
-            answer = _response(await self._views.get(), done)
-        else:
-            # What is durable is answered without queueing behind those who only read.
-            answer = await self._answering.put(done, weight=len(outcome.leaf_indices), lane=caller.name)
+        answer = await self._answers.make(sequenced, signed, request.trusted_tree_size, lane=caller.name)
         self._metrics.answered(perf_counter() - sequenced_s)
         if trace is not None:
             trace.stage("answer", sequenced_s)
@@ -291,18 +272,6 @@ class Appending:
     def _verify_alone(self, call: _ToVerify) -> Verified:
         return _verified(self._views.at_once(), call, self._log.origin)
 
-    def _answer(self, calls: Sequence[_Done]) -> list[log_pb2.AppendResponse | Exception]:
-        responses: list[log_pb2.AppendResponse | Exception] = []
-        # What this call brought was marked before it was told of; what was there may have come a moment ago.
-        is_marked = not any(True in done.outcome.already_present for done in calls)
-        with self._log.view_before_mark() if is_marked else self._log.view() as view:
-            for done in calls:
-                try:
-                    responses.append(_response(view, done))
-                except TlogError as error:
-                    responses.append(error)
-        return responses
-
 
 def _verified(view: LogView, call: _ToVerify, origin: str) -> Verified:
     """Verify a call's entries, or say where they are when all of them are there already.
@@ -330,15 +299,6 @@ def _verified(view: LogView, call: _ToVerify, origin: str) -> Verified:
     return Sequenced(outcome=outcome, checkpoint=view.committed())
 
 
-def _is_short(done: _Done) -> bool:
-    """Return whether an answer takes less time to make than to hand to a thread: all is new, and recent."""
-    outcome, trusted = done.outcome, done.trusted_tree_size
-    new = 0 if outcome.new_range is None else outcome.new_range[1] - outcome.new_range[0]
-    return new == len(outcome.leaf_indices) <= MAX_INLINE_ENTRIES and (
-        trusted == 0 or abs(done.checkpoint.tree_size - trusted) <= MAX_INLINE_GROWTH
-    )
-
-
 def _checked_batch(entries: Sequence[bytes]) -> tuple[list[bytes], int]:
     """Return the entries and their size; the count is checked before anything touches them."""
     if not 1 <= len(entries) <= MAX_BATCH_ENTRIES:
@@ -352,20 +312,3 @@ def _checked_batch(entries: Sequence[bytes]) -> tuple[list[bytes], int]:
             f"an Append holds {size_bytes} bytes: send at most {MAX_BATCH_BYTES} in one call"
         )
     return taken, size_bytes
-
-
-def _response(view: LogView, done: _Done) -> log_pb2.AppendResponse:
-    outcome, tree_size = done.outcome, done.checkpoint.tree_size
-    start, end = outcome.new_range or (0, 0)
-    response = log_pb2.AppendResponse(
-        checkpoint=done.checkpoint.note,
-        consistency_proof=consistency(view, done.trusted_tree_size, tree_size),
-    )
-    if start < end:
-        fill_range(response.range_proof, view.prove_range(start, end, tree_size))
-    add = response.results.add
-    for index, already_present in zip(outcome.leaf_indices, outcome.already_present, strict=True):
-        add(leaf_index=index, already_present=already_present)
-    for index in sorted({index for index in outcome.leaf_indices if not start <= index < end}):
-        response.inclusion_proofs.add(leaf_index=index, hashes=view.prove_inclusion(index, tree_size))
-    return response

@@ -25,6 +25,7 @@ from server.loss_desk import LossDesk, is_acceptance
 from server.metrics import Metrics
 from server.settling import settle
 from tlog.errors import BatchRefusedError, CorruptionError, PushbackError, StateUnknownError, StorageError
+from tlog.integrate import TreeEdge
 from tlog.log import Committed, Log
 from tlog.log_view import SignedCheckpoint
 from tlog.validate import AdmissibleEntry, CallOutcome
@@ -45,6 +46,8 @@ class Sequenced:
 
     outcome: CallOutcome
     checkpoint: SignedCheckpoint
+    edge: TreeEdge | None = None
+    """Of the tree under that checkpoint, where this process has it in memory."""
     times: CommitTimes | None = None
     """Of its commit; None where another process made it, or none was made."""
 
@@ -183,7 +186,9 @@ class Sequencer:
             [
                 outcome
                 if isinstance(outcome, BatchRefusedError)
-                else Sequenced(outcome=outcome, checkpoint=committed.checkpoint, times=times)
+                else Sequenced(
+                    outcome=outcome, checkpoint=committed.checkpoint, edge=committed.edge, times=times
+                )
                 for outcome in committed.outcomes
             ],
         )

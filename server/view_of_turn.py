@@ -22,6 +22,7 @@ class ViewOfTurn:
         self._open_view = open_view
         self._max_uses = max_uses
         self._uses = 0
+        self._is_begun = False
         self._view: LogView | None = None
         self._closing = ExitStack()
         self._loop = asyncio.get_running_loop()
@@ -31,11 +32,15 @@ class ViewOfTurn:
 
         Raises what opening it raises.
         """
+        await self.count_in()
+        return self.at_once()
+
+    async def count_in(self) -> None:
+        """Count one who reads `at_once` next, if it has to read at all; waits for a turn that has room."""
         while self._uses >= self._max_uses:
             await asyncio.sleep(0)
-        view = self.at_once()
+        self._begin()
         self._uses += 1
-        return view
 
     def at_once(self) -> LogView:
         """Return the view of this turn, for what is not counted; otherwise as `get`.
@@ -45,9 +50,14 @@ class ViewOfTurn:
         """
         if self._view is None:
             self._view = self._closing.enter_context(self._open_view())
-            self._loop.call_soon(self._close)
+            self._begin()
         return self._view
 
-    def _close(self) -> None:
-        self._view, self._uses = None, 0
+    def _begin(self) -> None:
+        if not self._is_begun:
+            self._is_begun = True
+            self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._view, self._uses, self._is_begun = None, 0, False
         self._closing.close()

@@ -110,6 +110,22 @@ def test_every_complete_node_is_found_in_the_tiles_of_every_size(
                 assert node == tile_node(memoryview(stored), width, height, offset)
 
 
+def test_an_edge_has_the_nodes_of_its_tiles_and_of_no_other(
+    one_by_one: list[tuple[TreeEdge, Tiles]],
+) -> None:
+    tree = NaiveTree(ENTRIES)
+    for size, (edge, _) in enumerate(one_by_one):
+        for level in range(11):
+            for index in range((size >> level) + 2):
+                tile_level, tile_index, _, _ = node_coordinates(level, index)
+                is_at_the_edge = tile_index == size >> (8 * tile_level + 8)
+                is_complete = (index + 1) << level <= size
+                expected = (
+                    tree.mth(index << level, (index + 1) << level) if is_at_the_edge and is_complete else None
+                )
+                assert edge.node(level, index) == expected, (size, level, index)
+
+
 @pytest.mark.parametrize("batch", [1, 7, 256, MAX_SIZE])
 def test_every_inner_node_is_hashed_exactly_once(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     hashed: list[bytes] = []

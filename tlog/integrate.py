@@ -158,6 +158,21 @@ class TreeEdge:
         hashes.reverse()
         return CompactRange(0, self.tree_size, tuple(hashes))
 
+    def node(self, level: int, index: int) -> bytes | None:
+        """Return the hash (32 bytes) of a complete subtree that the tiles here hold, else None.
+
+        Those are all roots of the compact range of all leaves, and whatever was appended since the last tile
+        of its level was full. Requires level >= 0 and index >= 0.
+        """
+        tile_level, height = divmod(level, TILE_HEIGHT)
+        if tile_level >= len(self.tiles):
+            return None
+        first = self.tree_size >> (TILE_HEIGHT * (tile_level + 1)) << (TILE_HEIGHT - height)
+        start = HASH_BYTES * (index - first)
+        if start < 0:
+            return None
+        return self.tiles[tile_level][height][start : start + HASH_BYTES] or None
+
     @property
     def root_hash(self) -> bytes:
         """Return the root hash of the tree (32 bytes); computed anew at every call, in O(log n)."""

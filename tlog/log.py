@@ -37,7 +37,7 @@ from tlog.right_edge import check_stored_edge
 from tlog.storage.base import CommitBatch, Store
 from tlog.storage.lmdb_store import LmdbStore
 from tlog.storage.pending_batch import PendingBatch
-from tlog.validate import AdmissibleEntry, Admission, CallOutcome, verify_entries
+from tlog.validate import AdmissibleEntry, CallOutcome, verify_entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,8 @@ class Committed:
 
     outcomes: tuple[CallOutcome | BatchRefusedError, ...]
     checkpoint: SignedCheckpoint
+    edge: TreeEdge | None = None
+    """The right edge of its tree, if anything was appended: proofs for that are made of it."""
     new_entries: int
     store_seconds: float
 
@@ -204,7 +206,8 @@ class Log:
         with self._writing:
             self._require_known_state()
             self._commit_prepared()
-            admission, prepared = self._prepare(calls)
+            with self._store.reader() as reader:
+                admission, prepared = prepare(self._state, reader, calls, self.vkey)
             if prepared is None:
                 return Committed(
                     outcomes=tuple(admission.outcomes),
@@ -221,6 +224,7 @@ class Log:
             return Committed(
                 outcomes=tuple(admission.outcomes),
                 checkpoint=self._state.signed,
+                edge=self._state.edge,
                 new_entries=len(admission.entries),
                 store_seconds=store_seconds,
             )
@@ -310,10 +314,6 @@ class Log:
         """
         with self.view() as view:
             return view.receipt(leaf_index, view.published())
-
-    def _prepare(self, calls: Sequence[Sequence[AdmissibleEntry]]) -> tuple[Admission, Prepared | None]:
-        with self._store.reader() as reader:
-            return prepare(self._state, reader, calls, self.vkey)
 
     def _take_up_pending(self) -> None:
         """Prepare the batch again that an earlier run wrote down, and perhaps had signed, before it ended."""

@@ -112,6 +112,7 @@ LAYERS = (
             "tlog.log",
             "tlog.log_state",
             "tlog.log_view",
+            "tlog.edge_prover",
             "tlog.right_edge",
             "tlog.stored_leaves",
             "tlog.stored_notes",

@@ -23,6 +23,7 @@ from server.sequencer import Sequenced, Sequencer
 from server.together import MIN_CALL_ENTRIES
 from server.turns import MAX_CALLS
 from tlog.log import Log
+from tlog.log_view import SignedCheckpoint
 from tlog.marked_store import MarkedStore
 from tlog.reading import parse_reading_rule
 from tlog.storage.base import CommitBatch
@@ -146,10 +147,20 @@ def test_a_call_counts_until_the_sequencer_has_dealt_with_it_whatever_its_client
     asyncio.run(scenario())
 
 
-def test_answers_that_come_together_share_a_view() -> None:
+@pytest.mark.parametrize(
+    ("leaves_before_a_full_tile", "opened_views"),
+    [(200, 0), (5, 1)],
+    ids=["memory holds all that was appended", "a tile was filled"],
+)
+def test_answers_about_one_commit_are_made_of_what_it_left_in_memory_and_share_a_view_of_the_rest(
+    leaves_before_a_full_tile: int, opened_views: int
+) -> None:
     async def scenario() -> None:
         alliance = Alliance()
         running = Running(alliance)
+        here = len(alliance.governance)
+        size = 256 - leaves_before_a_full_tile
+        running.log.append(alliance.entries(100, 100 + size - here))
         running.store.gate.clear()
         calls = [running.append(alliance.entries(0, 1))]
         await running.until("tlog_verify_seconds_count", 1)
@@ -159,9 +170,14 @@ def test_answers_that_come_together_share_a_view() -> None:
         with patch.object(views, "_open_view", wraps=views._open_view) as opened:
             running.store.gate.set()
             answers = await asyncio.gather(*calls)
-        assert opened.call_count == 2, "one for the lone call, one for the eight of the next commit"
-        size = len(alliance.governance)
+        assert opened.call_count == opened_views
         assert sorted(answer.results[0].leaf_index for answer in answers) == [*range(size, size + 9)]
+        with running.log.view() as view:
+            for answer in answers:
+                proof, index = answer.range_proof, answer.results[0].leaf_index
+                tree_size = SignedCheckpoint.read(answer.checkpoint).tree_size
+                expected = view.prove_range(index, index + 1, tree_size)
+                assert (tuple(proof.left), tuple(proof.right)) == (expected.left, expected.right)
         await running.stop()
 
     asyncio.run(scenario())
