@@ -31,7 +31,9 @@ class TokenBucket:
 
     def wait_s(self, amount: float, now_s: float) -> float:
         """Return how long it takes until `amount` may be taken; 0.0 for now. Changes nothing."""
-        missing = (amount if amount < self._burst else self._burst) - self._level_at(now_s)
+        # A level above the burst need not be cut down to it: nothing is missing either way.
+        level = self._level + (now_s - self._filled_s) * self._rate_per_s
+        missing = (amount if amount < self._burst else self._burst) - level
         return missing / self._rate_per_s if missing > 0.0 else 0.0
 
     def take(self, amount: float, now_s: float) -> None:
@@ -127,8 +129,9 @@ class Account:
     def settle(self, events: int, *, unused_events: int = 0, unused_bytes: int = 0) -> None:
         """Count so much as outstanding no more, and give back what of it came to nothing."""
         self._outstanding -= events
-        self._events.give_back(unused_events)
-        self._bytes.give_back(unused_bytes)
+        if unused_events or unused_bytes:
+            self._events.give_back(unused_events)
+            self._bytes.give_back(unused_bytes)
 
     def is_idle(self, now_s: float) -> bool:
         """Return whether a new account would be the same."""

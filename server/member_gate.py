@@ -10,7 +10,7 @@ could ask whether an event with some source and id is in the log, and where.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -33,9 +33,13 @@ _TELLING = frozenset({RefusalReason.SOURCE_ID_CONFLICT, RefusalReason.LOG_FROZEN
 
 @dataclass(slots=True)
 class _Charge:
+    """Is what one member pays for a call."""
+
     account: Account
     events: int = 0
     size_bytes: int = 0
+    unused_events: int = 0
+    unused_bytes: int = 0
 
 
 class MemberGate:
@@ -57,6 +61,8 @@ class MemberGate:
         self._quotas = quotas
         self._clock = clock
         self._accounts = Accounts()
+        self._limits_as_of = Registry.EMPTY
+        self._limits: dict[str, Limits] = {}
 
     @classmethod
     def of(cls, config: Config, sequencer: Sequencer, registry: Callable[[], Registry]) -> MemberGate:
@@ -66,8 +72,7 @@ class MemberGate:
     def submit(self, entries: Sequence[AdmissibleEntry]) -> asyncio.Future[Sequenced]:
         """Queue one call as `Sequencer.submit` does. Raises QuotaError too, and has charged nobody then."""
         now_s = self._clock()
-        charges: dict[str, _Charge] = {}
-        payers = self._payers(entries, charges, now_s)
+        payers, charges = self._payers(entries, now_s)
         for member_id, charge in charges.items():
             try:
                 charge.account.require(charge.events, charge.size_bytes, now_s)
@@ -75,13 +80,12 @@ class MemberGate:
                 error.member = member_id
                 raise
         # Who signs for several is in the lane of the first: it waits behind that one's calls, if any.
-        lane = next(iter(charges), None)
-        future = self._sequencer.submit(entries, lane=self._lane(entries) if lane is None else lane)
+        lane = next(iter(charges)) if charges else self._lane(entries)
+        future = self._sequencer.submit(entries, lane=lane)
         for charge in charges.values():
             charge.account.take(charge.events, charge.size_bytes, now_s)
         if charges:
-            sizes = [len(entry.entry) for entry in entries]
-            future.add_done_callback(lambda done: _settle(done, charges, payers, sizes))
+            future.add_done_callback(lambda done: _settle(done, charges.values(), payers, entries))
         if self._reading_is_public or None not in payers:
             return future
         return asyncio.ensure_future(self._tell_strangers_nothing(future, entries, payers))
@@ -104,7 +108,7 @@ class MemberGate:
         self,
         future: asyncio.Future[Sequenced],
         entries: Sequence[AdmissibleEntry],
-        payers: Sequence[str | None],
+        payers: Sequence[_Charge | None],
     ) -> Sequenced:
         """Refuse what would tell a stranger what is in the log as it were refused if that were not there."""
         try:
@@ -129,11 +133,14 @@ class MemberGate:
         return refusal
 
     def _payers(
-        self, entries: Sequence[AdmissibleEntry], charges: dict[str, _Charge], now_s: float
-    ) -> list[str | None]:
-        """Say who pays for each entry, and add up what for; nobody does for governance or strangers."""
+        self, entries: Sequence[AdmissibleEntry], now_s: float
+    ) -> tuple[list[_Charge | None], dict[str, _Charge]]:
+        """Say who pays for each entry, and by member for what; nobody does for governance or strangers."""
         registry = self._registry()
-        payers: list[str | None] = []
+        if registry is not self._limits_as_of:
+            self._limits_as_of, self._limits = registry, {}
+        payers: list[_Charge | None] = []
+        charges: dict[str, _Charge] = {}
         for entry in entries:
             member = registry.issuer(entry.event, entry.public_keys)
             if member is None:
@@ -141,37 +148,40 @@ class MemberGate:
                 continue
             charge = charges.get(member.id)
             if charge is None:
-                account = self._accounts.of(_MEMBER + member.id, self._limits(member), now_s)
+                account = self._accounts.of(_MEMBER + member.id, self._limits_of(member), now_s)
                 charge = charges[member.id] = _Charge(account)
             charge.events += 1
             charge.size_bytes += len(entry.entry)
-            payers.append(member.id)
-        return payers
+            payers.append(charge)
+        return payers, charges
 
-    def _limits(self, member: Member) -> Limits:
-        quota, ours = member.quota, self._quotas
-        return Limits(
-            events_per_s=quota.events_per_s or ours.member_events_per_s,
-            bytes_per_s=quota.bytes_per_s or ours.member_bytes_per_s,
-            burst_events=quota.burst_events or ours.member_burst_events,
-            outstanding_events=quota.outstanding_events or ours.member_outstanding_events,
-        )
+    def _limits_of(self, member: Member) -> Limits:
+        limits = self._limits.get(member.id)
+        if limits is None:
+            quota, ours = member.quota, self._quotas
+            limits = self._limits[member.id] = Limits(
+                events_per_s=quota.events_per_s or ours.member_events_per_s,
+                bytes_per_s=quota.bytes_per_s or ours.member_bytes_per_s,
+                burst_events=quota.burst_events or ours.member_burst_events,
+                outstanding_events=quota.outstanding_events or ours.member_outstanding_events,
+            )
+        return limits
 
 
 def _settle(
     done: asyncio.Future[Sequenced],
-    charges: dict[str, _Charge],
-    payers: Sequence[str | None],
-    sizes: Sequence[int],
+    charges: Iterable[_Charge],
+    payers: Sequence[_Charge | None],
+    entries: Sequence[AdmissibleEntry],
 ) -> None:
     failed = done.cancelled() or done.exception() is not None
-    present = [True] * len(payers) if failed else done.result().outcome.already_present
-    unused = {name: [0, 0] for name in charges}
-    if any(present):
-        for payer, is_present, size in zip(payers, present, sizes, strict=True):
+    present = (True,) * len(payers) if failed else done.result().outcome.already_present
+    if True in present:
+        for payer, is_present, entry in zip(payers, present, entries, strict=True):
             if payer is not None and is_present:
-                unused[payer][0] += 1
-                unused[payer][1] += size
-    for name, charge in charges.items():
-        events, size_bytes = unused[name]
-        charge.account.settle(charge.events, unused_events=events, unused_bytes=size_bytes)
+                payer.unused_events += 1
+                payer.unused_bytes += len(entry.entry)
+    for charge in charges:
+        charge.account.settle(
+            charge.events, unused_events=charge.unused_events, unused_bytes=charge.unused_bytes
+        )
