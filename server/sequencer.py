@@ -19,6 +19,8 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
+import msgspec
+
 from server.fair_queue import FairQueue
 from server.health import CommitWatch
 from server.loss_desk import LossDesk, is_acceptance
@@ -40,8 +42,8 @@ class CommitTimes:
     ended_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sequenced:
+# A Struct, not the usual frozen dataclass: one is made for every call, in a tenth of the time.
+class Sequenced(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Says where a call's entries are, and under which durable checkpoint."""
 
     outcome: CallOutcome
@@ -68,8 +70,7 @@ class NotesPace(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
     entries: Sequence[AdmissibleEntry]
     future: asyncio.Future[Sequenced]
     since_s: float
@@ -109,7 +110,8 @@ class Sequencer:
         self._loss_desk = loss_desk
         self._loop = asyncio.get_running_loop()
         self._queue: FairQueue[_Waiting] = FairQueue()
-        self._wakeup = threading.Condition()
+        self._lock = threading.Lock()
+        self._wakeup = threading.Condition(self._lock)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
 
@@ -124,17 +126,18 @@ class Sequencer:
         nothing. Raises PushbackError when the server is stopping.
         """
         future: asyncio.Future[Sequenced] = self._loop.create_future()
-        with self._wakeup:
+        waiting = _Waiting(entries=entries, future=future, since_s=perf_counter())
+        with self._lock:
             if self._stopping:
                 raise PushbackError("the server is stopping: send the call again", retry_after_s=1.0)
-            waiting = _Waiting(entries=entries, future=future, since_s=perf_counter())
             self._queue.put(waiting, weight=len(entries), lane=lane)
-            self._wakeup.notify()
+            if len(self._queue) == 1:  # else the thread was told, or is at work
+                self._wakeup.notify()
         return future
 
     async def stop(self) -> None:
         """Refuse new calls, commit everything that waits, and end the thread."""
-        with self._wakeup:
+        with self._lock:
             self._stopping = True
             self._wakeup.notify()
         if self._thread.is_alive():
@@ -197,7 +200,7 @@ class Sequencer:
         """Wait for calls and take as many as one commit may hold; an empty list means: stop."""
         calls: list[_Waiting] = []
         taken = 0
-        with self._wakeup:
+        with self._lock:
             while not self._queue and not self._stopping:
                 self._wakeup.wait()
             while self._queue:
@@ -209,9 +212,12 @@ class Sequencer:
         return calls
 
     def _report(self, committed: Committed, duration_s: float) -> None:
-        for outcome in committed.outcomes:
-            if not isinstance(outcome, BatchRefusedError):
-                self._metrics.already_present(sum(outcome.already_present))
+        present = sum(
+            sum(outcome.already_present)
+            for outcome in committed.outcomes
+            if not isinstance(outcome, BatchRefusedError)
+        )
+        self._metrics.already_present(present)
         if committed.new_entries:
             self._pace.committed(committed.new_entries, duration_s)
             self._metrics.committed_size(committed.checkpoint.tree_size)
@@ -225,7 +231,7 @@ class Sequencer:
         self._loop.call_soon_threadsafe(settle, futures, results)
 
     def _fail_the_rest(self, error: BaseException) -> None:
-        with self._wakeup:
+        with self._lock:
             self._stopping = True
             rest = list(self._queue)
             self._queue.clear()

@@ -92,8 +92,8 @@ class AdmissibleEntry(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallOutcome:
+# A Struct for the same reason: one is made for every call.
+class CallOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Says where each entry of one call is, in the order sent; the new ones are `new_range`, [start, end)."""
 
     leaf_indices: tuple[int, ...]

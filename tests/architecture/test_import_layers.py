@@ -204,6 +204,7 @@ HOMES = {
         "tlog.node.config",
         "tlog.cli.*",
         "server.config",
+        "server.sequencer",
         "server.wire",
     ),
     # Nodes serve and call Exchange by themselves: gossip is no part of the log's client.
