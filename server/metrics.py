@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from server.disk_room import DiskRoom
 from server.health import Verdict
+from server.metrics_histogram import Histogram, Observations
 from server.metrics_merge import QUEUE_BYTES, QUEUE_ENTRIES, MergedCollector, added_samples
 from server.wire import Sample
 from tlog.errors import QuotaError, RefusedError, StorageError
@@ -62,14 +63,14 @@ class Metrics:
             "tlog_grpc_call_seconds",
             "Time from a call's arrival to its end.",
             ["method", "code"],
-            buckets=_SECONDS,
+            bounds=_SECONDS,
             registry=self.registry,
         )
         self._tile_requests = Histogram(
             "tlog_tiles_request_seconds",
             "Time from a tile request's arrival to its response's last byte.",
             ["kind", "code"],
-            buckets=_SECONDS,
+            bounds=_SECONDS,
             registry=self.registry,
         )
         self._tile_bytes = Counter(
@@ -79,19 +80,13 @@ class Metrics:
             registry=self.registry,
         )
         self._commit_entries = Histogram(
-            "tlog_commit_batch_entries", "New entries in a commit.", buckets=_ENTRIES, registry=self.registry
+            "tlog_commit_batch_entries", "New entries in a commit.", bounds=_ENTRIES, registry=self.registry
+        ).labels()
+        self._commit = self._seconds(
+            "tlog_commit_duration_seconds", "Time to sequence, integrate, sign and store a commit."
         )
-        self._commit = Histogram(
-            "tlog_commit_duration_seconds",
-            "Time to sequence, integrate, sign and store a commit.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._fsync = Histogram(
-            "tlog_commit_store_seconds",
-            "Time of a commit's storage transaction, fsync included.",
-            buckets=_SECONDS,
-            registry=self.registry,
+        self._fsync = self._seconds(
+            "tlog_commit_store_seconds", "Time of a commit's storage transaction, fsync included."
         )
         self._queue_wait = self._seconds(
             "tlog_queue_wait_seconds", "Time that the first call of a commit waited for the sequencer."
@@ -146,11 +141,8 @@ class Metrics:
             "1 while the process that holds the log's key is away.",
             registry=self.registry,
         )
-        self._quorum = Histogram(
-            "tlog_publish_quorum_seconds",
-            "Time from the first question to the witnesses to their quorum.",
-            buckets=_SECONDS,
-            registry=self.registry,
+        self._quorum = self._seconds(
+            "tlog_publish_quorum_seconds", "Time from the first question to the witnesses to their quorum."
         )
         self._failed_rounds = Counter(
             "tlog_publish_failed_rounds", "Rounds that did not reach the quorum.", registry=self.registry
@@ -360,8 +352,8 @@ class Metrics:
         self._tile_requests.labels(kind, code).observe(seconds)
         self._tile_bytes.labels(kind).inc(body_bytes)
 
-    def _seconds(self, name: str, says: str) -> Histogram:
-        return Histogram(name, says, buckets=_SECONDS, registry=self.registry)
+    def _seconds(self, name: str, says: str) -> Observations:
+        return Histogram(name, says, bounds=_SECONDS, registry=self.registry).labels()
 
     def samples(self) -> tuple[Sample, ...]:
         """Return what this process adds to the page of its main process."""

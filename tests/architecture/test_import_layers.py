@@ -214,7 +214,7 @@ HOMES = {
     "grpc_reflection": ("server.*",),
     "google": ("tlog.client.*", "tlog.gossip.grpc_wire", "tlog.v1.*", "server.*"),
     "opentelemetry": ("server.tracing",),
-    "prometheus_client": ("server.metrics", "server.metrics_merge"),
+    "prometheus_client": ("server.metrics", "server.metrics_histogram", "server.metrics_merge"),
     "tenacity": ("tlog.client.*",),
     "aiohttp": (
         "tlog.http_listener",
