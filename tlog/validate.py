@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -262,8 +262,9 @@ def admit(
     present: dict[bytes, tuple[int, bytes]] = {}
     governance_indices: list[int] = []
     outcomes: list[CallOutcome | BatchRefusedError] = []
+    authorised: set[_Facts] = set()
     for call in calls:
-        attempt = _Attempt(start=tree_size + len(entries), registry=registry)
+        attempt = _Attempt(tree_size + len(entries), registry, authorised)
         refusals: dict[int, RefusedError] = {}
         for position, entry in enumerate(call):
             try:
@@ -276,7 +277,7 @@ def admit(
         if refusals:
             outcomes.append(BatchRefusedError(refusals))
             continue
-        registry = attempt.registry
+        registry, authorised = attempt.registry, attempt.authorised
         entries += attempt.entries
         present |= attempt.present
         governance_indices += attempt.governance_indices
@@ -289,24 +290,30 @@ def admit(
     )
 
 
+_Facts: TypeAlias = tuple[str, str, str, tuple[bytes, ...]]
+"""Is all that an event's authority depends on beside the registry: most events of a commit are alike."""
+
+
 class _Attempt:
-    """Gathers what one call would append from index `start` on; thrown away when any entry is refused."""
+    """Gathers what one call would append from index `start` on; thrown away when any entry is refused.
+
+    `authorised` is what `registry` is known to authorise, and grows: that holds whatever becomes of the call.
+    """
 
     __slots__ = (
         "already_present", "authorised", "entries", "governance_indices", "leaf_indices", "present",
         "registry", "start",
     )  # fmt: skip
 
-    def __init__(self, *, start: int, registry: Registry) -> None:
+    def __init__(self, start: int, registry: Registry, authorised: set[_Facts]) -> None:
         self.start = start
         self.registry = registry
+        self.authorised = authorised
         self.entries: list[AdmissibleEntry] = []
         self.present: dict[bytes, tuple[int, bytes]] = {}
         self.governance_indices: list[int] = []
         self.leaf_indices: list[int] = []
         self.already_present: list[bool] = []
-        # All that authority depends on beside the registry: most entries of a call are alike in it.
-        self.authorised: set[tuple[str, str, str, tuple[bytes, ...]]] = set()
 
     def take(
         self,
@@ -334,8 +341,7 @@ class _Attempt:
             if decline is not None and (reason := decline(registry)) is not None:
                 raise RefusedError(RefusalReason.GOVERNANCE_REFUSED, reason)
             self.governance_indices.append(leaf_index)
-            self.registry = registry
-            self.authorised.clear()
+            self.registry, self.authorised = registry, set()
         else:
             self.registry.authorise(event, public_keys)
             self.authorised.add(facts)
