@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, Self, TypeVar, cast
@@ -56,8 +56,9 @@ class CallLimit:
                 f"{self._under_way} {self._what} are under way, and no more are taken: try again later",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        if not self._under_way:
+            self._none_under_way.clear()
         self._under_way += 1
-        self._none_under_way.clear()
 
     def __exit__(self, *_: object) -> None:
         """End the block of `one_more`."""
@@ -90,7 +91,7 @@ class GuardsCalls(Protocol):
         ...
 
     def call(self, caller: Caller) -> AbstractContextManager[None]:
-        """Charge and count one call. Raises QuotaError."""
+        """Charge one call, and count it while the block that this is for runs: entering raises QuotaError."""
         ...
 
     async def hold_back(
@@ -122,10 +123,9 @@ class OpenGate:
         """Say that it is anybody."""
         return Caller(name="anybody")
 
-    @contextmanager
-    def call(self, caller: Caller) -> Iterator[None]:
+    def call(self, caller: Caller) -> AbstractContextManager[None]:
         """Let a call in."""
-        yield
+        return nullcontext()
 
     async def hold_back(
         self, caller: Caller, error: QuotaError, *, took_s: float, request_bytes: int
@@ -236,8 +236,9 @@ async def _hold_back(
 def _tell_end(
     service: Counted, context: Context, method: str, caller: Caller, code: grpc.StatusCode, seconds: float
 ) -> str:
-    service.metrics.call(method, code.name, seconds)
-    return service.gate.ended(context, method, caller, code.name, seconds)
+    code_name = code.name
+    service.metrics.call(method, code_name, seconds)
+    return service.gate.ended(context, method, caller, code_name, seconds)
 
 
 def _decoded(request: Request | Undecodable) -> Request:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
@@ -21,7 +21,6 @@ from server.callers import Caller, Callers, Context
 from server.config import Config
 from tlog.errors import QuotaError
 from tlog.log_view import LogView
-from tlog.peer_host import host_of_peer
 
 MAX_HELD = 1_024
 """Refusals that are held back at a time, of all callers."""
@@ -90,6 +89,57 @@ class Outstanding:
         self.let_go()
 
 
+class _Calls:
+    """Charges and counts the calls of one caller: each is under way while a `with` block runs."""
+
+    __slots__ = ("_bucket", "_calls_per_s", "_clock", "_forget", "_max_calls", "_name", "_under_way")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        calls_per_s: float,
+        max_calls: int,
+        clock: Callable[[], float],
+        forget: Callable[[str], object],
+    ) -> None:
+        """Begin without calls; `forget` is told the name when all that was charged is over."""
+        self._name = name
+        self._calls_per_s = calls_per_s
+        self._max_calls = max_calls
+        self._clock = clock
+        self._forget = forget
+        self._bucket = TokenBucket(rate_per_s=calls_per_s, burst=calls_per_s * BURST_S, now_s=clock())
+        self._under_way = 0
+
+    def is_idle(self, now_s: float) -> bool:
+        """Return whether nothing is known here that is not so of a caller who never called."""
+        return not self._under_way and self._bucket.is_full(now_s)
+
+    def __enter__(self) -> None:
+        if self._under_way >= self._max_calls:
+            raise QuotaError(
+                f"{self._name} has {self._under_way} calls under way, and may have no more: wait for one",
+                retry_after_s=0.1,
+                limit="concurrent_calls",
+            )
+        now_s = self._clock()
+        if (wait_s := self._bucket.wait_s(1, now_s)) > 0.0:
+            raise QuotaError(
+                f"{self._name} has made more than its {self._calls_per_s:g} calls/s: call again in "
+                f"{max(wait_s, 0.05):.2f} s",
+                retry_after_s=max(wait_s, 0.05),
+                limit="calls_per_s",
+            )
+        self._bucket.take(1, now_s)
+        self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._under_way -= 1
+        if not self._under_way and self.is_idle(self._clock()):
+            self._forget(self._name)
+
+
 class CallerGate:
     """Counts and charges calls; belongs to the event loop."""
 
@@ -114,7 +164,7 @@ class CallerGate:
         self._clock = clock
         self._callers = Callers()
         self._accounts = Accounts()
-        self._calls: dict[str, tuple[TokenBucket, list[int]]] = {}
+        self._calls: dict[str, _Calls] = {}
         self._held: Counter[str] = Counter()
         self._held_bytes = 0
         self._told: dict[str, _Told] = {}
@@ -131,46 +181,31 @@ class CallerGate:
         """Say who calls."""
         if self._has_certificates:
             return self._callers.of(context)
-        return Caller(name=host_of_peer(context.peer()))
+        return self._callers.of_peer(context.peer())
 
-    @contextmanager
-    def call(self, caller: Caller) -> Iterator[None]:
-        """Charge one call, of any kind, and count it while the block runs. Raises QuotaError."""
-        now_s = self._clock()
-        known = self._calls.get(caller.name)
-        if known is None:
-            self._forget_idle_callers(now_s)
-            bucket = TokenBucket(rate_per_s=self._calls_per_s, burst=self._calls_per_s * BURST_S, now_s=now_s)
-            known = self._calls[caller.name] = (bucket, [0])
-        bucket, under_way = known
-        if under_way[0] >= self._max_calls:
-            raise QuotaError(
-                f"{caller.name} has {under_way[0]} calls under way, and may have no more: wait for one",
-                retry_after_s=0.1,
-                limit="concurrent_calls",
+    def call(self, caller: Caller) -> AbstractContextManager[None]:
+        """Charge one call, of any kind, and count it while the block that this is for runs.
+
+        Raises QuotaError when that block begins.
+        """
+        calls = self._calls.get(caller.name)
+        if calls is None:
+            self._forget_idle_callers(self._clock())
+            calls = self._calls[caller.name] = _Calls(
+                caller.name,
+                calls_per_s=self._calls_per_s,
+                max_calls=self._max_calls,
+                clock=self._clock,
+                forget=self._calls.pop,
             )
-        if (wait_s := bucket.wait_s(1, now_s)) > 0.0:
-            raise QuotaError(
-                f"{caller.name} has made more than its {self._calls_per_s:g} calls/s: call again in "
-                f"{max(wait_s, 0.05):.2f} s",
-                retry_after_s=max(wait_s, 0.05),
-                limit="calls_per_s",
-            )
-        bucket.take(1, now_s)
-        under_way[0] += 1
-        try:
-            yield
-        finally:
-            under_way[0] -= 1
-            if not under_way[0] and bucket.is_full(self._clock()):
-                del self._calls[caller.name]
+        return calls
 
     def _forget_idle_callers(self, now_s: float) -> None:
         # Two for each new one, those that came longest ago first: who calls only once is forgotten.
         for name in list(islice(self._calls, 2)):
-            bucket, under_way = self._calls.pop(name)
-            if under_way[0] or not bucket.is_full(now_s):
-                self._calls[name] = bucket, under_way
+            calls = self._calls.pop(name)
+            if not calls.is_idle(now_s):
+                self._calls[name] = calls
 
     def entries(self, caller: Caller, events: int, size_bytes: int) -> Outstanding:
         """Charge entries before they are verified; they are outstanding until what is returned lets them go.

@@ -1,15 +1,14 @@
 """Who calls: the certificate that was shown, else the host that the connection comes from.
 
 A certificate was checked by the handshake; here it is only read. What was read is remembered, for every call
-of a connection brings the same one.
+of a connection brings the same one, and comes from the same address.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from threading import Lock
 from typing import TypeAlias
 
 import grpc
@@ -34,29 +33,28 @@ class Caller:
 
 
 class Callers:
-    """Reads certificates; safe to use from many threads."""
+    """Knows who calls, and remembers it of those who came lately; safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Caller] = OrderedDict()
-        self._lock = Lock()
+        self.of_peer = lru_cache(MAX_REMEMBERED)(_of_peer)
+        """Says who calls from a gRPC peer such as `ipv4:192.0.2.1:4711`, whatever it shows."""
+        self.of_certificate = lru_cache(MAX_REMEMBERED)(_of_certificate)
+        """Says whose certificate (PEM or DER) this is."""
 
     def of(self, context: Context) -> Caller:
         """Say who makes a gRPC call."""
         shown = context.auth_context().get("x509_pem_cert")
         if shown:
             return self.of_certificate(bytes(next(iter(shown))))
-        return Caller(name=host_of_peer(context.peer()))
+        return self.of_peer(context.peer())
 
-    def of_certificate(self, certificate: bytes) -> Caller:
-        """Say whose certificate (PEM or DER) this is."""
-        caller = self._known.get(certificate)
-        if caller is None:
-            from tlog.certificates import certificate_uris  # here: a server without TLS starts without X.509
 
-            digest = sha256(certificate).hexdigest()[:16]
-            caller = Caller(name=f"certificate {digest}", uris=certificate_uris(certificate))
-            with self._lock:
-                self._known[certificate] = caller
-                if len(self._known) > MAX_REMEMBERED:
-                    self._known.popitem(last=False)
-        return caller
+def _of_peer(peer: str) -> Caller:
+    return Caller(name=host_of_peer(peer))
+
+
+def _of_certificate(certificate: bytes) -> Caller:
+    from tlog.certificates import certificate_uris  # here: a server without TLS starts without X.509
+
+    digest = sha256(certificate).hexdigest()[:16]
+    return Caller(name=f"certificate {digest}", uris=certificate_uris(certificate))

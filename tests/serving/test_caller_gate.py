@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import cast
 from unittest.mock import patch
 
@@ -186,6 +186,27 @@ def test_strangers_who_call_once_fill_no_memory_and_one_who_called_too_often_is_
     with pytest.raises(QuotaError, match="calls/s"), rig.gate.call(FLOOD):
         pass
     assert len(rig.gate._calls) >= 100, "nobody who has called just now is forgotten"
+
+
+def test_each_call_that_ends_well_or_not_makes_room_for_another_of_its_caller() -> None:
+    rig = Rig()
+    most = int(CONFIG.quotas.caller_concurrent_calls)
+    with ExitStack() as under_way:
+        for _ in range(most):
+            rig.now_s += 1.0
+            under_way.enter_context(rig.gate.call(FLOOD))
+        for _ in range(2):
+            with pytest.raises(QuotaError, match=f"{most} calls under way"), rig.gate.call(FLOOD):
+                pass
+        with rig.gate.call(STEADY):
+            rig.now_s += 1.0
+    for _ in range(most + 1):
+        rig.now_s += 1.0
+        with pytest.raises(KeyError), rig.gate.call(FLOOD):
+            raise KeyError
+    with rig.gate.call(FLOOD):
+        rig.now_s += 1.0
+    assert not rig.gate._calls, "whose calls are over, and who may make as many again, is forgotten"
 
 
 def test_no_caller_takes_more_than_half_of_the_room_that_calls_wait_in() -> None:
