@@ -270,7 +270,8 @@ class Appending:
         return verified
 
     def _verify_alone(self, call: _ToVerify) -> Verified:
-        return _verified(self._views.at_once(), call, self._log.origin)
+        with self._views.briefly() as view:
+            return _verified(view, call, self._log.origin)
 
 
 def _verified(view: LogView, call: _ToVerify, origin: str) -> Verified:

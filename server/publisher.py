@@ -25,6 +25,7 @@ class CheckpointFeed:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._closed = False
+        self._waiting = 0
         self._publishing = threading.Lock()
         self._published_at_s = monotonic()
         metrics.published(newest.tree_size)
@@ -50,7 +51,9 @@ class CheckpointFeed:
             self._newest = signed
             self._published_at_s = monotonic()
         self._metrics.published(signed.tree_size)
-        self._loop.call_soon_threadsafe(self._wake)
+        # Whoever waits counted itself before it looked at what is newest: nobody is missed.
+        if self._waiting:
+            self._loop.call_soon_threadsafe(self._wake)
 
     def close(self) -> None:
         """End every wait; belongs to the event loop."""
@@ -69,11 +72,15 @@ class CheckpointFeed:
         return await self._wait_until(lambda newest: newest.note != shown.note)
 
     async def _wait_until(self, is_awaited: Callable[[SignedCheckpoint], bool]) -> SignedCheckpoint | None:
-        while not is_awaited(self._newest):
-            if self._closed:
-                return None
-            await self._changed.wait()
-        return self._newest
+        self._waiting += 1
+        try:
+            while not is_awaited(self._newest):
+                if self._closed:
+                    return None
+                await self._changed.wait()
+            return self._newest
+        finally:
+            self._waiting -= 1
 
     def _wake(self) -> None:
         # Waiters hold the old event; each wave of watchers gets one of its own.

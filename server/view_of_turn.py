@@ -8,8 +8,8 @@ closed by the loop itself, before anything is heard that was told to the loop af
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from tlog.log_view import LogView
 
@@ -52,6 +52,19 @@ class ViewOfTurn:
             self._view = self._closing.enter_context(self._open_view())
             self._begin()
         return self._view
+
+    @contextmanager
+    def briefly(self) -> Iterator[LogView]:
+        """Return the view of this turn where one is open, else one that ends with the block.
+
+        That is for who hands over to another thread next: a view that is closed in the loop while that one
+        begins has both stand in line for the interpreter.
+        """
+        if self._view is not None:
+            yield self._view
+        else:
+            with self._open_view() as view:
+                yield view
 
     def _begin(self) -> None:
         if not self._is_begun:

@@ -16,7 +16,7 @@ from tlog.errors import CorruptionError
 from tlog.integrate import TreeEdge, integrate
 from tlog.log import Log
 from tlog.log_state import LogState
-from tlog.merkle import leaf_hash
+from tlog.merkle import CompactRange, leaf_hash
 from tlog.right_edge import check_grown_edge, check_stored_edge
 from tlog.validate import verify_entries
 
@@ -70,6 +70,23 @@ def test_a_flipped_bit_in_any_hash_of_the_edge_in_memory_is_told_before_the_next
     log._state = sound
     log.append([alliance.entry(1000)])
     assert len(signed) == 1
+
+
+def test_a_flipped_bit_in_any_root_that_the_edge_was_put_together_to_is_told_before_the_next_signature(
+    log: Log, alliance: Alliance
+) -> None:
+    sound = state(log)
+    roots = sound.edge.compact_range
+    assert len(roots.hashes) > 2
+    for position, root in enumerate(roots.hashes):
+        hashes = (*roots.hashes[:position], flipped(root, 77), *roots.hashes[position + 1 :])
+        edge = TreeEdge(sound.edge.tree_size, sound.edge.tiles)
+        object.__setattr__(edge, "_compact_range", CompactRange(roots.start, roots.end, hashes))
+        log._state = replace(sound, edge=edge)
+        with pytest.raises(CorruptionError, match="do not make the tree that was about to be signed"):
+            log.append([alliance.entry(1000)])
+    log._state = sound
+    log.append([alliance.entry(1000)])
 
 
 def flip_in_store(log: Log, table: bytes, key: bytes, bit: int) -> None:

@@ -12,7 +12,7 @@ Why the inner nodes are kept: docs/decisions/0001-hash-tile-layout.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from struct import Struct
 from typing import ClassVar
@@ -114,6 +114,7 @@ class TreeEdge:
 
     tree_size: int
     tiles: tuple[Heights, ...]
+    _compact_range: CompactRange | None = field(default=None, init=False, repr=False, compare=False)
 
     EMPTY: ClassVar[TreeEdge]
     """The edge of the tree without leaves."""
@@ -147,7 +148,13 @@ class TreeEdge:
 
     @property
     def compact_range(self) -> CompactRange:
-        """Return the compact range of all leaves."""
+        """Return the compact range of all leaves; it is put together once."""
+        if self._compact_range is None:
+            object.__setattr__(self, "_compact_range", CompactRange(0, self.tree_size, self._roots()))
+        assert self._compact_range is not None
+        return self._compact_range
+
+    def _roots(self) -> tuple[bytes, ...]:
         hashes: list[bytes] = []
         rest = self.tree_size
         # The last hash of each height stands for a one bit of the size, the lowest height for the lowest bit.
@@ -156,7 +163,7 @@ class TreeEdge:
                 hashes += [nodes[-HASH_BYTES:] for height, nodes in enumerate(heights) if rest >> height & 1]
             rest >>= TILE_HEIGHT
         hashes.reverse()
-        return CompactRange(0, self.tree_size, tuple(hashes))
+        return tuple(hashes)
 
     def node(self, level: int, index: int) -> bytes | None:
         """Return the hash (32 bytes) of a complete subtree that the tiles here hold, else None.
@@ -175,7 +182,7 @@ class TreeEdge:
 
     @property
     def root_hash(self) -> bytes:
-        """Return the root hash of the tree (32 bytes); computed anew at every call, in O(log n)."""
+        """Return the root hash of the tree (32 bytes); folded anew at every call, in O(log n)."""
         return self.compact_range.root_hash()
 
 

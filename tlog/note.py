@@ -206,7 +206,11 @@ def open_note(data: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
     Raises MalformedError; SignatureError when a given key's signature does not verify, when none of the given
     keys has signed, or when two different given keys claim the same name and key ID.
     """
-    text, signatures = parse_note(data)
+    return open_parsed_note(*parse_note(data), verifiers)
+
+
+def open_parsed_note(text: str, signatures: Sequence[Signature], verifiers: Iterable[NoteVerifier]) -> Note:
+    """Verify what `parse_note` returned, as `open_note` does, and raise what that raises."""
     known = list(verifiers)
     by_name_and_id: dict[tuple[str, bytes], list[NoteVerifier]] = {}
     for verifier in known:

@@ -14,7 +14,7 @@ from tlog.checkpoint import Checkpoint, parse_checkpoint
 from tlog.cosignature import CosignerVerifier, parse_cosigner_vkey
 from tlog.encoding import check_bytes, decode_utf8, encode_utf8, parse_decimal, shown
 from tlog.errors import MalformedError, PolicyError, SignatureError
-from tlog.note import Note, Verifier, open_note, parse_note
+from tlog.note import Note, Verifier, open_parsed_note, parse_note
 from tlog.vkey import (
     ED25519_COSIGNATURE,
     ED25519_NOTE,
@@ -93,7 +93,7 @@ def open_checkpoint(data: bytes, policy: Policy) -> Checkpoint:
     """
     if not policy.logs:
         raise PolicyError("this policy lists no log, so no checkpoint can be trusted by it: add a `log` line")
-    text, _ = parse_note(data)
+    text, signatures = parse_note(data)
     checkpoint = parse_checkpoint(text)
     logs = [log for log in policy.logs if log.origin == checkpoint.origin]
     if not logs:
@@ -102,7 +102,7 @@ def open_checkpoint(data: bytes, policy: Policy) -> Checkpoint:
             f"the checkpoint is of origin {shown(checkpoint.origin)}, which the policy does not list; "
             f"it accepts {origins}"
         )
-    note = open_note(data, policy.verifiers)
+    note = open_parsed_note(text, signatures, policy.verifiers)
     if not any(_has_signed(log.verifier, note) for log in logs):
         raise SignatureError(
             f"the checkpoint of origin {shown(checkpoint.origin)} and size {checkpoint.tree_size} is not "

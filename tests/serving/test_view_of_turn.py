@@ -140,3 +140,19 @@ def test_a_view_that_cannot_be_opened_fails_who_asks_and_is_asked_for_again(view
         assert (await of_turn.get()).tree_size == len(views.alliance.governance)
 
     asyncio.run(scenario())
+
+
+def test_a_brief_view_ends_with_its_block_unless_the_turn_has_one(views: Views) -> None:
+    async def scenario() -> None:
+        of_turn = ViewOfTurn(views, max_uses=1)
+        with of_turn.briefly() as view:
+            assert view.tree_size == len(views.alliance.governance)
+        assert (views.opened, views.open) == (1, 0), "closed at once, not by the event loop"
+        shared = await of_turn.get()
+        with of_turn.briefly() as view:
+            assert view is shared
+        assert (views.opened, views.open) == (2, 1), "whoever else reads in this turn still needs it"
+        await asyncio.sleep(0)
+        assert (views.opened, views.open) == (2, 0)
+
+    asyncio.run(scenario())

@@ -51,6 +51,19 @@ class RetryPolicy:
         Raises the TlogError of the last failure; its notes say how often it was tried.
         """
         end_s = self.clock() + self.deadline_s
+        try:
+            return attempt(self.deadline_s)
+        except CallFailed as failed:
+            return self._go_on(attempt, end_s, failed)
+
+    def _go_on(self, attempt: Callable[[float], T], end_s: float, first: CallFailed) -> T:
+        """Do what is left of `run` when the first attempt has failed."""
+        failures = [first]
+
+        def next_attempt() -> T:
+            if failures:
+                raise failures.pop()
+            return attempt(max(0.0, end_s - self.clock()))
 
         def delay_s(state: tenacity.RetryCallState) -> float:
             ceiling_s = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(state.attempt_number - 1, 60))
@@ -67,7 +80,7 @@ class RetryPolicy:
             reraise=True,
         )
         try:
-            return retrying(lambda: attempt(max(0.0, end_s - self.clock())))
+            return retrying(next_attempt)
         except CallFailed as failed:
             if failed.retry:
                 attempts = retrying.statistics["attempt_number"]
