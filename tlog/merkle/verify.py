@@ -139,7 +139,10 @@ def verify_range(
     Requires 0 <= start < end <= tree_size < 2**63 with end = start + len(leaf_hashes); `left` and `right` are
     the compact ranges of `[0, start)` and `[end, tree_size)` in increasing leaf order. Raises ProofError.
     """
-    _verified_levels(leaf_hashes, start, tree_size, left, right, root_hash)
+    check_hash(root_hash, "the root hash", ProofError)
+    _check_range(leaf_hashes, start, tree_size, left, right)
+    levels = _levels_from_range(leaf_hashes, start, tree_size, left, right)
+    _require_root(levels[-1][1][0], root_hash, len(leaf_hashes), start, tree_size)
 
 
 def verified_inclusion_proofs(
@@ -154,29 +157,42 @@ def verified_inclusion_proofs(
 
     Raises ProofError.
     """
-    levels = _verified_levels(leaf_hashes, start, tree_size, left, right, root_hash)
+    check_hash(root_hash, "the root hash", ProofError)
+    _check_range(leaf_hashes, start, tree_size, left, right)
+    if len(leaf_hashes) == 1:  # most appends: no levels have to be made for it
+        path = _path_of_one(start, tree_size, left, right)
+        computed = root_from_inclusion_proof(leaf_hashes[0], start, tree_size, path)
+        _require_root(computed, root_hash, 1, start, tree_size)
+        return [path]
+    levels = _levels_from_range(leaf_hashes, start, tree_size, left, right)
+    _require_root(levels[-1][1][0], root_hash, len(leaf_hashes), start, tree_size)
     return _paths(levels, start, len(leaf_hashes))
 
 
-def _verified_levels(
-    leaf_hashes: Sequence[bytes],
-    start: int,
-    tree_size: int,
-    left: Sequence[bytes],
-    right: Sequence[bytes],
-    root_hash: bytes,
-) -> list[tuple[int, list[bytes]]]:
-    """Return what `_levels_from_range` does, and check the root as well."""
-    check_hash(root_hash, "the root hash", ProofError)
-    levels = _levels_from_range(leaf_hashes, start, tree_size, left, right)
-    computed = levels[-1][1][0]
+def _require_root(computed: bytes, root_hash: bytes, count: int, start: int, tree_size: int) -> None:
     if computed != root_hash:
         raise ProofError(
-            f"the range proof of {len(leaf_hashes)} leaves from {start} on in a tree of {tree_size} leads to "
+            f"the range proof of {count} leaves from {start} on in a tree of {tree_size} leads to "
             f"root {computed.hex()}, not to {root_hash.hex()}: "
             "the entries, their indices, the proof or the checkpoint are not the log's"
         )
-    return levels
+
+
+def _path_of_one(
+    leaf_index: int, tree_size: int, left: Sequence[bytes], right: Sequence[bytes]
+) -> list[bytes]:
+    """Put the range proof of a single leaf, whose shape was checked, in the order of its inclusion proof."""
+    inner, _ = _path_shape(leaf_index, tree_size - 1)
+    unused_left, unused_right = list(left), list(reversed(right))
+    path: list[bytes] = []
+    for height in range(inner):
+        if leaf_index >> height & 1:
+            path.append(unused_left.pop())
+        elif height < inner - 1:
+            path.append(unused_right.pop())
+        else:  # the last node of its level: all that remains, which the tree's right edge may cut short
+            path.append(fold_right_edge(unused_right[::-1]))
+    return [*path, *reversed(unused_left)]
 
 
 def inclusion_proofs_from_range(
@@ -188,6 +204,7 @@ def inclusion_proofs_from_range(
     here only their shape is checked. Returns len(leaf_hashes) lists, each with the hashes that
     `prove_inclusion` would give. Raises ProofError.
     """
+    _check_range(leaf_hashes, start, tree_size, left, right)
     levels = _levels_from_range(leaf_hashes, start, tree_size, left, right)
     return _paths(levels, start, len(leaf_hashes))
 
@@ -222,14 +239,10 @@ def _consistency_path_length(size1: int, size2: int) -> int:
     return 1 + sum(_path_shape((size1 - 1) >> level, (size2 - 1) >> level))
 
 
-def _levels_from_range(
+def _check_range(
     leaf_hashes: Sequence[bytes], start: int, tree_size: int, left: Sequence[bytes], right: Sequence[bytes]
-) -> list[tuple[int, list[bytes]]]:
-    """Hash a range and its proof up to the root, level by level; checks everything but the root.
-
-    Returns for each level, the leaves first, the index of its first known node and the hashes of the known
-    nodes: those above leaves of the range, and their siblings. The last level is the root.
-    """
+) -> None:
+    """Check everything about a range and its proof but the root to which it leads."""
     check_size(start, "the start of the range", ProofError)
     check_size(tree_size, "the tree size", ProofError)
     check_hashes(leaf_hashes, "the range", ProofError)
@@ -241,6 +254,15 @@ def _levels_from_range(
         what = f"the range proof's part for leaves [{part_start}, {part_end})"
         check_hashes(part, what, ProofError, length=count)
 
+
+def _levels_from_range(
+    leaf_hashes: Sequence[bytes], start: int, tree_size: int, left: Sequence[bytes], right: Sequence[bytes]
+) -> list[tuple[int, list[bytes]]]:
+    """Hash a range and its proof, which was checked, up to the root, level by level.
+
+    Returns for each level, the leaves first, the index of its first known node and the hashes of the known
+    nodes: those above leaves of the range, and their siblings. The last level is the root.
+    """
     # A left sibling is always a node of the left part, whose smallest subtree is its last. A right sibling is
     # the next node of the right part, or, as the last node of its level, all that remains of that part: the
     # tree's right edge may cut it short.
