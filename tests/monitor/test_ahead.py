@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
 
 import pytest
 from _support.alliance import DECLARATION, Alliance, key
@@ -13,8 +15,11 @@ from msgspec.structs import replace
 from tlog.client.trusted_log import VerifiedCheckpoint
 from tlog.errors import ProofError, RefusalReason, RefusedError, RemoteError
 from tlog.membership import Registry
+from tlog.monitor.cursor import Cursor
 from tlog.monitor.judge import MAX_AUTHORISED, Authority
+from tlog.monitor.replay import MAX_BYTES_AHEAD, MAX_RUNS_AHEAD, RUNS_AHEAD, Replay
 from tlog.monitor.source import Run
+from tlog.storage.memory import MemoryStore
 from tlog.validate import VerifiedEntry, verify_entry
 
 START = len(Alliance().governance)
@@ -66,6 +71,53 @@ def test_no_more_than_a_few_runs_are_read_ahead_of_one_that_is_wrong(rig: Rig) -
     assert (ended.position, ended.is_unreachable) == (50, False)
     assert rig.kinds() == ["root_mismatch"]
     assert log.taken < 12
+
+
+class Slow(Executor):
+    """Is never done by itself; `Quick` is at once."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        return Future()
+
+
+class Quick(Slow):
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(function(*arguments, **named))
+        return done
+
+
+def read_ahead(threads: Executor, run: Run, count: int) -> list[int]:
+    """How many runs were taken from a source beyond each that was yielded."""
+    taken = 0
+
+    def runs() -> Iterator[Run]:
+        nonlocal taken
+        for _ in range(count):
+            taken += 1
+            yield run
+
+    cursor = Cursor(MemoryStore(Alliance().origin, "monitor"), keeps_entries=False)
+    ahead = Replay(cursor, genesis_leaf_hash=None, threads=threads).ahead(runs())
+    return [taken - number for number, _ in enumerate(ahead, 1)]
+
+
+def test_more_is_read_ahead_of_runs_that_were_right_up_to_a_limit() -> None:
+    beyond = read_ahead(Slow(), Run(start=0, entries=[b"entry"], right=(), note=b""), 100)
+    growing = beyond[:-MAX_RUNS_AHEAD]
+    assert growing == sorted(growing)
+    assert (growing[0], growing[-1]) == (RUNS_AHEAD, MAX_RUNS_AHEAD)
+    assert beyond[-MAX_RUNS_AHEAD - 1 :] == list(range(MAX_RUNS_AHEAD, -1, -1))
+
+
+def test_nobody_waits_for_a_source_while_there_is_a_verified_run() -> None:
+    run = Run(start=0, entries=[b"entry"], right=(), note=b"")
+    assert max(read_ahead(Quick(), run, 30)) == 0
+
+
+def test_no_more_runs_of_large_entries_are_read_ahead_than_at_first() -> None:
+    run = Run(start=0, entries=[bytes(65_535)] * (MAX_BYTES_AHEAD // 65_535 + 1), right=(), note=b"")
+    assert max(read_ahead(Slow(), run, 30)) == RUNS_AHEAD
 
 
 def founded() -> tuple[Alliance, Authority]:

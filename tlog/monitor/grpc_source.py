@@ -83,7 +83,8 @@ class GrpcSource:
                         f"entries [{position}, {end}) were asked for; {self.name} sent "
                         f"{len(message.entries)} and proves [{proof.start}, {proof.end})"
                     )
-                yield Run(start=position, entries=message.entries, right=proof.right, note=note)
+                # A list, which is walked several times: the message makes new bytes each time.
+                yield Run(start=position, entries=list(message.entries), right=proof.right, note=note)
                 position = proof.end
         finally:
             stream.close()

@@ -27,7 +27,12 @@ from tlog.validate import VerifiedEntry, verify_each
 SLICE_ENTRIES = 128
 """How many entries one thread verifies at a time."""
 RUNS_AHEAD = 2
-"""How many runs are being verified while the one before them is judged."""
+"""How many runs are being verified, from the start, while the one before them is judged."""
+MAX_RUNS_AHEAD = 16
+"""How many at most: for every two runs that were right one more is read ahead. So those who verify have
+something to do, for a quarter of a second, while what was checked is written to the disk."""
+MAX_BYTES_AHEAD = 4 << 20
+"""How many bytes of entries at most, where that is more than RUNS_AHEAD."""
 
 MAX_PENDING_ENTRIES = 65_536
 """How many checked entries become durable together: the more, the fewer pages of the index of names are
@@ -60,11 +65,17 @@ class BegunRun:
     """Holds a run whose entries are being verified by themselves, slice by slice."""
 
     run: Run
+    entry_bytes: int
     slices: tuple[Future[list[VerifiedEntry | RefusedError]], ...]
 
     def outcomes(self) -> list[VerifiedEntry | RefusedError]:
         """Wait, and return what became of each entry."""
         return [outcome for part in self.slices for outcome in part.result()]
+
+    @property
+    def is_verified(self) -> bool:
+        """Return whether nobody has to wait for what became of the entries."""
+        return all(part.done() for part in self.slices)
 
     def cancel(self) -> None:
         """Begin no slice that is not begun."""
@@ -87,14 +98,16 @@ class Replay:
     def ahead(self, runs: Iterator[Run]) -> Generator[BegunRun, None, None]:
         """Yield runs in their order, while the entries of those that follow are verified already.
 
+        Nobody waits for a source as long as there is a run that was verified.
         What `runs` raises is raised behind the runs that came before it.
         """
         begun: deque[BegunRun] = deque()
+        taken = 0
         ended: Exception | None = None
         is_open = True
         try:
             while is_open or begun:
-                while is_open and len(begun) <= RUNS_AHEAD:
+                while is_open and _has_room(begun, min(RUNS_AHEAD + taken // 2, MAX_RUNS_AHEAD)):
                     try:
                         run = next(runs, None)
                     except Exception as error:  # noqa: BLE001 - raised in its turn
@@ -105,6 +118,7 @@ class Replay:
                         begun.append(self._begin(run))
                 if begun:
                     yield begun.popleft()
+                    taken += 1
             if ended is not None:
                 raise ended
         finally:
@@ -118,6 +132,7 @@ class Replay:
         verify = partial(verify_each, origin=self._cursor.origin, business_keys=self._cursor.keeps_entries)
         return BegunRun(
             run=run,
+            entry_bytes=sum(map(len, run.entries)),
             slices=tuple([self._threads.submit(verify, part) for part in slices]),
         )
 
@@ -194,3 +209,12 @@ class Replay:
                 f"entry 0 has leaf hash {first_leaf_hash.hex()}, and {pinned.hex()} is pinned: this is "
                 "another log under the same origin, or the pinned hash is wrong"
             )
+
+
+def _has_room(begun: Sequence[BegunRun], runs_ahead: int) -> bool:
+    """Return whether to begin one more run, of at most `runs_ahead` beyond the one that is judged next."""
+    if begun and begun[0].is_verified:
+        return False
+    if len(begun) <= RUNS_AHEAD:
+        return True
+    return len(begun) <= runs_ahead and sum([one.entry_bytes for one in begun]) < MAX_BYTES_AHEAD
