@@ -60,7 +60,9 @@ class Ran:
 def run(settings: Settings, progress: Progress) -> Result:
     """Measure replays and mirrors of the largest prefilled log up to a million entries."""
     tree_size = max(size for size in settings.tree_sizes if size <= LARGEST)
-    events = (4 if settings.is_full else 3) * settings.window_events
+    # As many as a monitor that catches up makes durable together, or as many of them as a short run has time
+    # for: a flush of fewer costs more an entry, and nothing is verified while the last one is written.
+    events = MAX_PENDING_ENTRIES if settings.is_full else 6 * settings.window_events
     checked = checked_before(settings, tree_size, progress)
     with ExitStack() as stack:
         directory = stack.enter_context(working_copy(settings, prefilled_log(settings, tree_size, progress)))
